@@ -3044,8 +3044,9 @@ func (x *Healed) GetSource() string {
 
 type EscrowRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Threshold     uint32                 `protobuf:"varint,1,opt,name=threshold,proto3" json:"threshold,omitempty"`
-	Shares        uint32                 `protobuf:"varint,2,opt,name=shares,proto3" json:"shares,omitempty"`
+	Secret        []byte                 `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"` // drawn by the caller, who has split it and written the officers' shares
+	Threshold     uint32                 `protobuf:"varint,2,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	Shares        uint32                 `protobuf:"varint,3,opt,name=shares,proto3" json:"shares,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3080,6 +3081,13 @@ func (*EscrowRequest) Descriptor() ([]byte, []int) {
 	return file_node_nodepb_node_proto_rawDescGZIP(), []int{44}
 }
 
+func (x *EscrowRequest) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
 func (x *EscrowRequest) GetThreshold() uint32 {
 	if x != nil {
 		return x.Threshold
@@ -3096,9 +3104,8 @@ func (x *EscrowRequest) GetShares() uint32 {
 
 type EscrowReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Shares        [][]byte               `protobuf:"bytes,1,rep,name=shares,proto3" json:"shares,omitempty"` // plain shares; the caller encrypts each to its officer at once
-	Network       string                 `protobuf:"bytes,2,opt,name=network,proto3" json:"network,omitempty"`
-	Code          string                 `protobuf:"bytes,3,opt,name=code,proto3" json:"code,omitempty"`
+	Network       string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
+	Code          string                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3131,13 +3138,6 @@ func (x *EscrowReply) ProtoReflect() protoreflect.Message {
 // Deprecated: Use EscrowReply.ProtoReflect.Descriptor instead.
 func (*EscrowReply) Descriptor() ([]byte, []int) {
 	return file_node_nodepb_node_proto_rawDescGZIP(), []int{45}
-}
-
-func (x *EscrowReply) GetShares() [][]byte {
-	if x != nil {
-		return x.Shares
-	}
-	return nil
 }
 
 func (x *EscrowReply) GetNetwork() string {
@@ -4227,14 +4227,14 @@ const file_node_nodepb_node_proto_rawDesc = "" +
 	"\x06healed\x18\x03 \x03(\v2\x17.dengbei.node.v1.HealedR\x06healed\"4\n" +
 	"\x06Healed\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x16\n" +
-	"\x06source\x18\x02 \x01(\tR\x06source\"E\n" +
-	"\rEscrowRequest\x12\x1c\n" +
-	"\tthreshold\x18\x01 \x01(\rR\tthreshold\x12\x16\n" +
-	"\x06shares\x18\x02 \x01(\rR\x06shares\"S\n" +
-	"\vEscrowReply\x12\x16\n" +
-	"\x06shares\x18\x01 \x03(\fR\x06shares\x12\x18\n" +
-	"\anetwork\x18\x02 \x01(\tR\anetwork\x12\x12\n" +
-	"\x04code\x18\x03 \x01(\tR\x04code\"(\n" +
+	"\x06source\x18\x02 \x01(\tR\x06source\"]\n" +
+	"\rEscrowRequest\x12\x16\n" +
+	"\x06secret\x18\x01 \x01(\fR\x06secret\x12\x1c\n" +
+	"\tthreshold\x18\x02 \x01(\rR\tthreshold\x12\x16\n" +
+	"\x06shares\x18\x03 \x01(\rR\x06shares\";\n" +
+	"\vEscrowReply\x12\x18\n" +
+	"\anetwork\x18\x01 \x01(\tR\anetwork\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\"(\n" +
 	"\x0eRecoverRequest\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\fR\x06secret\"\x87\x01\n" +
 	"\fRecoverReply\x12\x14\n" +

@@ -961,7 +961,8 @@ type BackupsClient interface {
 	List(ctx context.Context, in *ListBackupsRequest, opts ...grpc.CallOption) (*ListBackupsReply, error)
 	// Restore streams the bag of a record, checked blob by blob; damaged local files are healed from the holders on the way.
 	Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreReply], error)
-	// Escrow splits this centre's keys: the bundle goes to the registry, the secret to the caller, who writes the shares.
+	// Escrow encrypts this centre's keys under the caller's secret and registers the bundle. The secret is not kept: the
+	// caller splits it into the officers' shares before it calls.
 	Escrow(ctx context.Context, in *EscrowRequest, opts ...grpc.CallOption) (*EscrowReply, error)
 	// Recover rebuilds this centre after a disaster: keys from the escrow bundle, files from the holders.
 	Recover(ctx context.Context, in *RecoverRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RecoverReply], error)
@@ -1063,7 +1064,8 @@ type BackupsServer interface {
 	List(context.Context, *ListBackupsRequest) (*ListBackupsReply, error)
 	// Restore streams the bag of a record, checked blob by blob; damaged local files are healed from the holders on the way.
 	Restore(*RestoreRequest, grpc.ServerStreamingServer[RestoreReply]) error
-	// Escrow splits this centre's keys: the bundle goes to the registry, the secret to the caller, who writes the shares.
+	// Escrow encrypts this centre's keys under the caller's secret and registers the bundle. The secret is not kept: the
+	// caller splits it into the officers' shares before it calls.
 	Escrow(context.Context, *EscrowRequest) (*EscrowReply, error)
 	// Recover rebuilds this centre after a disaster: keys from the escrow bundle, files from the holders.
 	Recover(*RecoverRequest, grpc.ServerStreamingServer[RecoverReply]) error
