@@ -1,0 +1,193 @@
+// Command docscheck holds documentation to the programs: every dengbei and dengbei-verify command in a shell block of a
+// Markdown file must exist with the flags shown, and every relative link must lead to a file of the tree.
+//
+//	docscheck FILE|DIR…
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+func main() {
+	bin, err := os.MkdirTemp("", "docscheck-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	findings, err := check(bin, os.Args[1:])
+	err = errors.Join(err, os.RemoveAll(bin))
+	for _, f := range findings {
+		fmt.Println(f)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	if err != nil || len(findings) > 0 {
+		os.Exit(1)
+	}
+}
+
+func check(bin string, args []string) (findings []string, err error) {
+	build := exec.Command("go", "build", "-o", bin+"/", "./cmd/...")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return nil, fmt.Errorf("build the programs: %w", err)
+	}
+	p := programs{bin: bin, help: map[string]string{}}
+	commands := 0
+	for _, arg := range args {
+		err := filepath.WalkDir(arg, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || filepath.Ext(path) != ".md" {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			findings = append(findings, deadLinks(path, string(text))...)
+			for _, c := range shellCommands(string(text)) {
+				commands++
+				if what := p.check(c.words); what != "" {
+					findings = append(findings, fmt.Sprintf("%s:%d: %s: %s", path, c.line, strings.Join(c.words, " "), what))
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return findings, err
+		}
+	}
+	fmt.Printf("%d commands in shell blocks checked\n", commands)
+	return findings, nil
+}
+
+type command struct {
+	line  int
+	words []string
+}
+
+// shellCommands returns the commands of our programs in the blocks marked sh, bash or console.
+func shellCommands(text string) (out []command) {
+	shell, fenced := false, false
+	pending := ""
+	for i, line := range strings.Split(text, "\n") {
+		trimmed := strings.TrimSpace(line)
+		if mark, ok := strings.CutPrefix(trimmed, "```"); ok {
+			fenced = !fenced
+			shell = fenced && (mark == "sh" || mark == "bash" || mark == "console")
+			continue
+		}
+		if !shell {
+			continue
+		}
+		if head, ok := strings.CutSuffix(trimmed, `\`); ok {
+			pending += head + " "
+			continue
+		}
+		words := strings.Fields(strings.TrimPrefix(pending+trimmed, "$ "))
+		pending = ""
+		for len(words) > 0 && (words[0] == "sudo" || words[0] == "-u" || strings.Contains(words[0], "=") || len(words) > 1 && words[0] == "dengbei" && words[1] == "dengbei") {
+			if words[0] == "-u" {
+				words = words[1:]
+			}
+			words = words[1:]
+		}
+		for j, w := range words { // what follows a comment, a pipe or a redirection is not ours
+			if strings.HasPrefix(w, "#") || w == "|" || w == "&&" || w == "&" || w == ";" || strings.HasPrefix(w, ">") {
+				words = words[:j]
+				break
+			}
+		}
+		if len(words) > 2 && words[0] == "go" && words[1] == "run" {
+			words = append([]string{filepath.Base(words[2])}, words[3:]...)
+		}
+		if len(words) > 0 && (filepath.Base(words[0]) == "dengbei" || filepath.Base(words[0]) == "dengbei-verify") {
+			words[0] = filepath.Base(words[0])
+			out = append(out, command{i + 1, words})
+		}
+	}
+	return out
+}
+
+// programs asks the built programs for their help, once per command.
+type programs struct {
+	bin  string
+	help map[string]string
+}
+
+var (
+	plainWord = regexp.MustCompile(`^[a-z][a-z-]*$`)
+	usageLine = regexp.MustCompile(`(?mi)^\s*(?:usage:\s*)?(dengbei(?:-verify)?)((?: [a-z][a-z-]*)*)`)
+	flagName  = regexp.MustCompile(`^--?[a-z][a-z-]*`)
+)
+
+// check says what is wrong with a command, or nothing.
+func (p programs) check(words []string) string {
+	path := words[1:]
+	for i, w := range path {
+		if !plainWord.MatchString(w) {
+			path = path[:i]
+			break
+		}
+	}
+	help := p.ask(words[0], path)
+	_, usage, _ := strings.Cut(help, "sage:")
+	m := usageLine.FindStringSubmatch(strings.TrimSpace(usage))
+	if m == nil {
+		return "its help shows no usage:\n" + help
+	}
+	found := strings.Fields(m[2])
+	if len(found) > len(path) || strings.Join(found, " ") != strings.Join(path[:len(found)], " ") {
+		return "help is about " + m[0]
+	}
+	if strings.Contains(help, "Available Commands:") && len(path) > len(found) {
+		return "no such command: " + path[len(found)]
+	}
+	for _, w := range words[1:] {
+		if w == "--" {
+			break
+		}
+		name := flagName.FindString(w)
+		if name == "" || name == "--help" {
+			continue
+		}
+		if !regexp.MustCompile(`(?m)(^|[\s,\[|])` + regexp.QuoteMeta(name) + `([\s=,\]|]|$)`).MatchString(help) {
+			return "its help names no flag " + name
+		}
+	}
+	return ""
+}
+
+func (p programs) ask(program string, path []string) string {
+	key := program + " " + strings.Join(path, " ")
+	if h, ok := p.help[key]; ok {
+		return h
+	}
+	out, _ := exec.Command(filepath.Join(p.bin, program), append(path, "--help")...).CombinedOutput() // what it printed counts
+	p.help[key] = string(out)
+	return string(out)
+}
+
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+
+func deadLinks(path, text string) (findings []string) {
+	for i, line := range strings.Split(text, "\n") {
+		for _, m := range link.FindAllStringSubmatch(line, -1) {
+			target, _, _ := strings.Cut(m[1], "#")
+			if target == "" || strings.Contains(target, ":") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), filepath.FromSlash(target))); err != nil {
+				findings = append(findings, fmt.Sprintf("%s:%d: dead link %s", path, i+1, m[1]))
+			}
+		}
+	}
+	return findings
+}

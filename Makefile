@@ -1,0 +1,37 @@
+# Shorthand for the steps of .ci/run, which is the only recipe.
+
+TAGS ?= hashicorpmetrics
+
+.PHONY: all build release test race fuzz lint generate docs e2e ci quick demo clean
+
+all: build
+
+# build puts the two programs into bin/ as plain "go build" makes them.
+build:
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+# release is build with the metrics of the Raft log store, which needs the tag.
+release:
+	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -o bin/ ./cmd/...
+
+test:
+	go test ./...
+
+race fuzz docs e2e demo:
+	bash .ci/run $@
+
+lint:
+	bash .ci/run vet format lint
+
+# generate rewrites the *.pb.go files from their proto files.
+generate:
+	go tool -modfile=.ci/tools/go.mod buf generate --config .ci/buf.yaml --template .ci/buf.gen.yaml
+
+ci:
+	bash .ci/run
+
+quick:
+	bash .ci/run --quick
+
+clean:
+	rm -rf bin
