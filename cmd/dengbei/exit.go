@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"dengbei/node/rpc"
+)
+
+// Exit codes of every command.
+const (
+	exitDone        = 0
+	exitFalse       = 1
+	exitUsage       = 2
+	exitUnknown     = 3
+	exitInterrupted = 130
+)
+
+const exitHelp = `Exit status: 0 done, 1 checked and false or refused, 2 wrong usage, 3 could not find out, 130 interrupted.
+`
+
+// usageError is a command line that cannot be meant.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...)}
+}
+
+// errFalse marks an answer that was found out and is no: a certificate that does not hold, a record that was refused.
+var errFalse = errors.New("checked and false")
+
+// falseError is an errFalse with its own text.
+type falseError struct{ err error }
+
+func (e *falseError) Error() string        { return e.err.Error() }
+func (e *falseError) Unwrap() error        { return e.err }
+func (e *falseError) Is(target error) bool { return target == errFalse }
+
+func falsef(format string, args ...any) error {
+	return &falseError{fmt.Errorf(format, args...)}
+}
+
+// exitCode is the one place where errors become exit codes.
+func exitCode(ctx context.Context, err error) int {
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage):
+		return exitUsage
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case errors.Is(err, errFalse), isRefusedInput(err):
+		return exitFalse
+	}
+	if rpc.Reason(err) != "" { // the node looked and said no
+		switch status.Code(err) {
+		case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.DataLoss, codes.OutOfRange:
+			return exitFalse
+		}
+	}
+	return exitUnknown
+}
+
+// exit reports err on the error stream and returns the exit code.
+func (a *app) exit(ctx context.Context, err error) int {
+	code := exitCode(ctx, err)
+	if err == nil {
+		return code
+	}
+	if code == exitInterrupted {
+		fmt.Fprintln(a.std.err, "dengbei: interrupted")
+		return code
+	}
+	fmt.Fprintf(a.std.err, "dengbei: %v\n", err)
+	return code
+}
