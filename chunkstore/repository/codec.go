@@ -1,0 +1,145 @@
+package repository
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"runtime"
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
+
+	"dengbei/chunkstore/digest"
+)
+
+// Compression says how much effort goes into making blobs smaller.
+type Compression uint8
+
+// The levels of compression. Reading needs none of them: any level reads all.
+const (
+	CompressFast   Compression = iota // zstd's fastest level; the default
+	CompressBetter                    // zstd's default level: about half the speed, a few percent smaller
+	CompressOff
+)
+
+const (
+	zstdWindow = 512 << 10 // stock restic's
+
+	// Blobs from probeMin on are probed with samples before the whole is compressed: scans and films do not shrink.
+	probeMin     = 64 << 10
+	probeSample  = 8 << 10
+	probeSamples = 3
+)
+
+// codec turns blobs into what packs hold and back.
+type codec struct {
+	encoder  *zstd.Encoder // nil with CompressOff
+	blobs    *zstd.Decoder // never writes past the capacity it is given
+	unpacked *zstd.Decoder
+}
+
+func newCodec(c Compression) (*codec, error) {
+	n := runtime.GOMAXPROCS(0)
+	blobs, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(n), zstd.WithDecodeAllCapLimit(true),
+		zstd.WithDecoderMaxMemory(maxBlobBytes))
+	if err != nil {
+		return nil, err
+	}
+	unpacked, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpackedBytes))
+	if err != nil {
+		return nil, err
+	}
+	k := &codec{blobs: blobs, unpacked: unpacked}
+	if c == CompressOff {
+		return k, nil
+	}
+	level := zstd.SpeedFastest
+	if c == CompressBetter {
+		level = zstd.SpeedDefault
+	}
+	k.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithWindowSize(zstdWindow),
+		zstd.WithEncoderConcurrency(n), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+	return k, err
+}
+
+// compress appends a frame of plain to dst and reports true, or returns dst and false if that saves too little.
+// scratch is memory it may use.
+func (k *codec) compress(dst, plain, scratch []byte) ([]byte, bool) {
+	if k.encoder == nil || len(plain) == 0 || k.hopeless(plain, scratch) {
+		return dst, false
+	}
+	start := len(dst)
+	out := k.encoder.EncodeAll(plain, dst)
+	if len(out)-start > len(plain)-len(plain)/64 {
+		return out[:start], false
+	}
+	return out, true
+}
+
+// hopeless reports whether samples from all over plain do not shrink.
+func (k *codec) hopeless(plain, scratch []byte) bool {
+	if len(plain) < probeMin {
+		return false
+	}
+	sample := scratch[:0]
+	for i := range probeSamples {
+		at := (len(plain) - probeSample) / (probeSamples - 1) * i
+		sample = append(sample, plain[at:at+probeSample]...)
+	}
+	n := len(sample)
+	out := k.encoder.EncodeAll(sample, sample[n:])
+	return len(out) > n-n/64
+}
+
+// encodeBlob returns the envelope of plain, which hashes to id, built in buf's memory, and the uncompressed size for the
+// pack's header: 0 if it is stored as it is. What it returns was decoded again and compared. scratch is memory it may
+// use; both grown buffers are returned.
+func (r *Repository) encodeBlob(buf, scratch, plain []byte, id ID) (env, scratchOut []byte, uncompressed uint32, err error) {
+	buf = append(buf[:0], make([]byte, ivBytes)...)
+	out, ok := r.codec.compress(buf, plain, scratch)
+	if ok {
+		uncompressed = uint32(len(plain))
+	} else {
+		out = append(out[:ivBytes], plain...)
+	}
+	env = r.master.seal(out)
+
+	// Verify what will be written, not what was meant: compressors and memory have been wrong before.
+	need := len(env)
+	if ok {
+		need += len(plain)
+	}
+	scratch = slices.Grow(scratch[:0], need)
+	opened, err := r.master.open(scratch, env)
+	if err == nil && ok {
+		opened, err = r.codec.blobs.DecodeAll(opened, opened[len(opened):len(opened):len(opened)+len(plain)])
+	}
+	if err != nil || sha256.Sum256(opened) != id {
+		return env, scratch, 0, fmt.Errorf("blob %s: %w", id, ErrEncoding)
+	}
+	return env, scratch, uncompressed, nil
+}
+
+// DecodeBlob opens the envelope env of blob b and returns its content, which hashes to b.ID, in dst's memory if that is
+// large enough. It overwrites env. Anything else gives [ErrDamaged].
+func (r *Repository) DecodeBlob(dst, env []byte, b PackedBlob) ([]byte, error) {
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	plain, err := r.master.open(env[:0], env)
+	if err != nil {
+		return nil, fmt.Errorf("blob %s: %w: %w", b.ID, err, ErrDamaged)
+	}
+	if b.UncompressedBytes != 0 {
+		dst = slices.Grow(dst[:0], int(b.UncompressedBytes))
+		dst, err = r.codec.blobs.DecodeAll(plain, dst[:0:b.UncompressedBytes])
+		if err != nil {
+			return nil, fmt.Errorf("blob %s: decompress: %w: %w", b.ID, err, ErrDamaged)
+		}
+	} else {
+		dst = append(dst[:0], plain...)
+	}
+	if sha256.Sum256(dst) != b.ID {
+		return nil, fmt.Errorf("blob %s: %w: %w", b.ID, digest.ErrMismatch, ErrDamaged)
+	}
+	return dst, nil
+}

@@ -1,0 +1,38 @@
+package chunkstore
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+const sheetName = "README.txt"
+
+//go:embed sheet.txt
+var sheet []byte
+
+// WriteSheet puts README.txt, the page that tells how to restore with stock restic and without this program, into the
+// repository directory dir. It replaces an older one.
+func WriteSheet(dir string) error {
+	path := filepath.Join(dir, sheetName)
+	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("write restore sheet: %w", err)
+	}
+	_, err = f.Write(sheet)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(path+".tmp", path)
+	}
+	if err != nil {
+		os.Remove(path + ".tmp")
+		return fmt.Errorf("write restore sheet: %w", full(err))
+	}
+	return syncDir(dir)
+}

@@ -1,0 +1,176 @@
+package chunkstore
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"hash"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"dengbei/chunkstore/digest"
+)
+
+const stagePrefix = "put-"
+
+// Staged is a file being written whose name is not known before its last byte. One goroutine at a time may use it.
+type Staged struct {
+	files *Files
+	kind  Kind
+	file  *os.File // nil once committed or aborted
+	hash  hash.Hash
+	size  int64
+}
+
+// Stage starts a file of the given kind in tmp/. The caller writes it and ends with [Staged.Commit] or [Staged.Abort].
+func (f *Files) Stage(kind Kind) (*Staged, error) {
+	if kind < Config || kind > Pack {
+		return nil, fmt.Errorf("%w: stage %s", ErrName, kind)
+	}
+	file, err := f.createTemp()
+	if err != nil {
+		return nil, fmt.Errorf("stage %s: %w", kind, full(err))
+	}
+	return &Staged{files: f, kind: kind, file: file, hash: digest.SHA256.New()}, nil
+}
+
+// createTemp makes a file in tmp/ and locks it, which tells the sweep of another process that it is in use.
+func (f *Files) createTemp() (*os.File, error) {
+	for {
+		path := filepath.Join(f.dir, tmpDir, stagePrefix+rand.Text())
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o400)
+		if err != nil {
+			return nil, err
+		}
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			if _, err = os.Lstat(path); err == nil {
+				return file, nil
+			}
+		}
+		file.Close()
+		// A sweep came between create and lock and took the file; any other error is real.
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EWOULDBLOCK) {
+			os.Remove(path)
+			return nil, err
+		}
+	}
+}
+
+// Write implements [io.Writer].
+func (s *Staged) Write(b []byte) (int, error) {
+	n, err := s.file.Write(b)
+	s.hash.Write(b[:n])
+	s.size += int64(n)
+	return n, full(err)
+}
+
+// Sum returns the SHA-256 of what was written so far.
+func (s *Staged) Sum() digest.Digest { return digest.FromHash(digest.SHA256, s.hash) }
+
+// SizeBytes returns how much was written so far.
+func (s *Staged) SizeBytes() int64 { return s.size }
+
+// Commit syncs the file, names it by its SHA-256 and syncs the directory. On an error nothing remains of it.
+func (s *Staged) Commit() (Entry, error) {
+	defer s.Abort()
+	e := Entry{Name{s.kind, s.Sum()}, s.size}
+	if err := s.file.Sync(); err != nil {
+		return Entry{}, fmt.Errorf("store %s: %w", e.Name, full(err))
+	}
+	tmp := s.file.Name()
+	if err := s.file.Close(); err != nil {
+		return Entry{}, fmt.Errorf("store %s: %w", e.Name, full(err))
+	}
+	if err := s.files.publish(tmp, e.Name); err != nil {
+		return Entry{}, fmt.Errorf("store %s: %w", e.Name, full(err))
+	}
+	return e, nil
+}
+
+// Abort removes the file unless it was committed. It may be called more than once.
+func (s *Staged) Abort() {
+	if s.file == nil {
+		return
+	}
+	os.Remove(s.file.Name()) // gone already after a commit
+	s.file.Close()
+	s.file = nil
+}
+
+// publish gives the synced file at tmp its final name and makes that durable. It is the only place that does.
+func (f *Files) publish(tmp string, name Name) error {
+	dir := filepath.Join(f.dir, name.dir())
+	if err := makeDir(dir); err != nil {
+		return err
+	}
+	if name.Kind == Config {
+		// A link never replaces, so of two racing writers one wins and the other compares.
+		err := os.Link(tmp, f.abs(name))
+		if errors.Is(err, fs.ErrExist) {
+			b, err := f.readConfig()
+			if err != nil {
+				return err
+			}
+			if digest.Of(b) != name.ID {
+				return ErrConfigExists
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return syncDir(dir)
+	}
+	if err := os.Rename(tmp, f.abs(name)); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// sweepTemp removes staged files that no process holds.
+func (f *Files) sweepTemp() error {
+	entries, err := os.ReadDir(filepath.Join(f.dir, tmpDir))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), stagePrefix) || !e.Type().IsRegular() {
+			continue
+		}
+		path := filepath.Join(f.dir, tmpDir, e.Name())
+		file, err := os.Open(path)
+		if err != nil {
+			continue // finished since
+		}
+		if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			os.Remove(path)
+		}
+		file.Close()
+	}
+	return nil
+}
+
+// makeDir makes dir unless it exists, durably.
+func makeDir(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
