@@ -131,6 +131,9 @@ var (
 // check says what is wrong with a command, or nothing.
 func (p programs) check(words []string) string {
 	path := words[1:]
+	if words[0] == "dengbei-verify" { // has no commands, only files and flags
+		path = nil
+	}
 	for i, w := range path {
 		if !plainWord.MatchString(w) {
 			path = path[:i]
@@ -138,7 +141,7 @@ func (p programs) check(words []string) string {
 		}
 	}
 	help := p.ask(words[0], path)
-	_, usage, _ := strings.Cut(help, "sage:")
+	_, usage, _ := strings.Cut(strings.ToLower(help), "usage:")
 	m := usageLine.FindStringSubmatch(strings.TrimSpace(usage))
 	if m == nil {
 		return "its help shows no usage:\n" + help
@@ -170,7 +173,11 @@ func (p programs) ask(program string, path []string) string {
 	if h, ok := p.help[key]; ok {
 		return h
 	}
-	out, _ := exec.Command(filepath.Join(p.bin, program), append(path, "--help")...).CombinedOutput() // what it printed counts
+	args := append(path[:len(path):len(path)], "--help")
+	if program == "dengbei-verify" {
+		args = []string{"--lang", "en", "--help"}
+	}
+	out, _ := exec.Command(filepath.Join(p.bin, program), args...).CombinedOutput() // what it printed counts
 	p.help[key] = string(out)
 	return string(out)
 }
