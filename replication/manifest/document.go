@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -26,13 +27,15 @@ type File struct {
 	LeafRoot  Root          // over the 64 KiB leaves
 }
 
-// line returns the file as it stands behind "+ ", which is also its leaf in the set root.
-func (f File) line() string {
-	s := f.Name + " " + strconv.FormatInt(f.SizeBytes, 10) + " " + f.LeafRoot.String()
+// appendLine appends the file as it stands behind "+ ", which is also its leaf in the set root.
+func (f File) appendLine(b []byte) []byte {
+	b = append(append(b, f.Name...), ' ')
+	b = append(strconv.AppendInt(b, f.SizeBytes, 10), ' ')
+	b = hex.AppendEncode(b, f.LeafRoot[:])
 	if f.Name == configName {
-		s += " " + f.SHA256.Hex()
+		b = append(append(b, ' '), f.SHA256.Hex()...)
 	}
-	return s
+	return b
 }
 
 // Check gives [ErrSyntax] for a file that no manifest can list.
@@ -76,7 +79,7 @@ func (d Document) Encode() ([]byte, error) {
 			return nil, err
 		}
 		b.WriteString("+ ")
-		b.WriteString(f.line())
+		b.Write(f.appendLine(b.AvailableBuffer()))
 		b.WriteByte('\n')
 	}
 	for _, name := range d.Released {

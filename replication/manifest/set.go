@@ -55,7 +55,7 @@ func setRoot(files []File) Root {
 	var t tree
 	var b []byte
 	for _, f := range files {
-		b = append(append(b[:0], 0), f.line()...)
+		b = f.appendLine(append(b[:0], 0))
 		t.add(sha256.Sum256(b))
 	}
 	return t.root()
@@ -181,7 +181,7 @@ func (s Set) Encode() []byte {
 		setHeader, s.repository, dash(s.tip), s.Root(), len(s.files), s.sizeBytes)
 	for _, f := range s.files {
 		b.WriteString("+ ")
-		b.WriteString(f.line())
+		b.Write(f.appendLine(b.AvailableBuffer()))
 		b.WriteByte('\n')
 	}
 	return b.Bytes()
