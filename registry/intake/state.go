@@ -65,6 +65,9 @@ type Summary struct {
 type State struct {
 	Summary
 
+	Inspection string `json:"inspection,omitempty"` // overall result of the inspection, from INSPECTED on
+	DecidedBy  string `json:"decided_by,omitempty"` // policy or account that accepted, returned or refused it
+
 	Receipt  []byte        `json:"receipt,omitempty"`  // the signed receipt once issued, so that a repeated delivery gets the same
 	Report   digest.Digest `json:"report"`             // SHA-256 of the inspection report; zero before it exists
 	Reasons  []Reason      `json:"reasons,omitempty"`  // why returned or refused
