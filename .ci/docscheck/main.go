@@ -1,5 +1,6 @@
 // Command docscheck holds documentation to the programs: every dengbei and dengbei-verify command in a shell block of a
-// Markdown file must exist with the flags shown, and every relative link must lead to a file of the tree.
+// Markdown file must exist with the flags shown, every relative link must lead to a file of the tree, and every test,
+// Go file and package.Name in backquotes must be there.
 //
 //	docscheck FILE|DIR…
 package main
@@ -41,6 +42,10 @@ func check(bin string, args []string) (findings []string, err error) {
 		return nil, fmt.Errorf("build the programs: %w", err)
 	}
 	p := programs{bin: bin, help: map[string]string{}}
+	src, err := readSource(".")
+	if err != nil {
+		return nil, err
+	}
 	commands := 0
 	for _, arg := range args {
 		err := filepath.WalkDir(arg, func(path string, d fs.DirEntry, err error) error {
@@ -52,6 +57,7 @@ func check(bin string, args []string) (findings []string, err error) {
 				return err
 			}
 			findings = append(findings, deadLinks(path, string(text))...)
+			findings = append(findings, src.deadNames(path, string(text))...)
 			for _, c := range shellCommands(string(text)) {
 				commands++
 				if what := p.check(c.words); what != "" {
@@ -193,6 +199,81 @@ func deadLinks(path, text string) (findings []string) {
 			}
 			if _, err := os.Stat(filepath.Join(filepath.Dir(path), filepath.FromSlash(target))); err != nil {
 				findings = append(findings, fmt.Sprintf("%s:%d: dead link %s", path, i+1, m[1]))
+			}
+		}
+	}
+	return findings
+}
+
+// source is the words of the tree's Go files: by package the ones of code, and the names of all tests.
+type source struct {
+	words map[string]map[string]bool // package → word
+	tests map[string]bool
+}
+
+var (
+	goWord   = regexp.MustCompile(`[A-Za-z_][A-Za-z0-9_]*`)
+	testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Example|Benchmark)\w*)\(`)
+)
+
+func readSource(root string) (source, error) {
+	src := source{words: map[string]map[string]bool{}, tests: map[string]bool{}}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && path != root && strings.HasPrefix(d.Name(), ".") {
+			return filepath.SkipDir
+		}
+		if filepath.Ext(path) != ".go" {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if strings.HasSuffix(path, "_test.go") {
+			for _, m := range testFunc.FindAllStringSubmatch(string(text), -1) {
+				src.tests[m[1]] = true
+			}
+			return nil
+		}
+		name := filepath.Base(filepath.Dir(path))
+		if src.words[name] == nil {
+			src.words[name] = map[string]bool{}
+		}
+		for _, w := range goWord.FindAllString(string(text), -1) {
+			src.words[name][w] = true
+		}
+		return nil
+	})
+	return src, err
+}
+
+var (
+	quoted   = regexp.MustCompile("`([^`\n]+)`")
+	testName = regexp.MustCompile(`^(Test|Fuzz)[A-Z]\w*$`)
+	goPath   = regexp.MustCompile(`^[a-z][\w./-]*/[\w-]+\.(go|proto)$`)
+	dotted   = regexp.MustCompile(`^([a-z]+)\.([A-Z]\w*)$`)
+)
+
+// deadNames finds names in backquotes that the tree does not have. Names of packages outside the tree are not judged.
+func (src source) deadNames(path, text string) (findings []string) {
+	for i, line := range strings.Split(text, "\n") {
+		for _, m := range quoted.FindAllStringSubmatch(line, -1) {
+			name, what := m[1], ""
+			switch d := dotted.FindStringSubmatch(name); {
+			case testName.MatchString(name) && !src.tests[name]:
+				what = "no such test"
+			case d != nil && src.words[d[1]] != nil && !src.words[d[1]][d[2]]:
+				what = "no such name"
+			case goPath.MatchString(name):
+				if _, err := os.Stat(name); err != nil {
+					what = "no such file"
+				}
+			}
+			if what != "" {
+				findings = append(findings, fmt.Sprintf("%s:%d: %s: %s", path, i+1, what, name))
 			}
 		}
 	}
