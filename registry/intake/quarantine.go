@@ -324,6 +324,26 @@ func (q *Quarantine) Open(id digest.Digest, record int, path string) (*os.File, 
 	return f, nil
 }
 
+// Paths lists what is stored as payload of one record, slash separated and sorted, whether it was described or not.
+func (q *Quarantine) Paths(id digest.Digest, record int) ([]string, error) {
+	if err := q.known(id); err != nil {
+		return nil, err
+	}
+	top := filepath.ToSlash(filepath.Join(id.Hex(), recordsName, strconv.Itoa(record), payloadName))
+	var paths []string
+	err := fs.WalkDir(q.root.FS(), top, func(p string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			paths = append(paths, strings.TrimPrefix(p, top+"/"))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, missing(fmt.Sprintf("submission %s record %d", id.Hex(), record), err)
+	}
+	slices.Sort(paths)
+	return paths, nil
+}
+
 // payloadPath is where a file lies inside its submission.
 func payloadPath(record int, path string) string {
 	return filepath.Join(recordsName, strconv.Itoa(record), payloadName, filepath.FromSlash(path))
