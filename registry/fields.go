@@ -1,10 +1,12 @@
 package registry
 
 import (
-	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
+	"hash"
+
+	xtlog "golang.org/x/mod/sumdb/tlog"
 
 	"dengbei/registry/registrypb"
 	"dengbei/registry/tlog"
@@ -39,19 +41,10 @@ func FieldDigests(origin string, r *registrypb.Record) ([][32]byte, error) {
 		return nil, fmt.Errorf("record with %d bytes of seed and %d hidden fields: %w",
 			len(content.GetOpenSeed()), len(content.GetHidden()), ErrMalformed)
 	}
-	// The same salts as tlog.Salt's, with the extraction done once for all fields.
-	key, err := hkdf.Extract(sha256.New, content.GetOpenSeed(), nil)
-	if err != nil {
-		return nil, fmt.Errorf("derive salts: %w", err)
-	}
+	salts := newSalter(content.GetOpenSeed())
 	for i, value := range OpenFields(origin, r) {
 		id := tlog.FieldID(i)
-		info := string(binary.BigEndian.AppendUint16([]byte("dengbei/salt/v1"), uint16(id)))
-		salt, err := hkdf.Expand(sha256.New, key, info, tlog.SaltSize)
-		if err != nil {
-			return nil, fmt.Errorf("derive salt of %s: %w", id, err)
-		}
-		digests = append(digests, tlog.FieldDigest(id, [tlog.SaltSize]byte(salt), []byte(value)))
+		digests = append(digests, tlog.FieldDigest(id, salts.salt(id), []byte(value)))
 	}
 	for i, d := range content.GetHidden() {
 		if len(d) != sha256.Size {
@@ -68,5 +61,43 @@ func Commitment(origin string, r *registrypb.Record) ([32]byte, error) {
 	if err != nil {
 		return [32]byte{}, err
 	}
-	return tlog.Commit(digests)
+	return commit(digests), nil
+}
+
+// salter derives the salts of [tlog.Salt] for one seed. Most of HKDF's work is the same for every field, and this is the
+// hottest code under Apply.
+type salter struct{ mac hash.Hash }
+
+func newSalter(seed []byte) salter {
+	extract := hmac.New(sha256.New, make([]byte, sha256.Size)) // RFC 5869: no salt is a hash's length of zeros
+	extract.Write(seed)
+	return salter{hmac.New(sha256.New, extract.Sum(nil))}
+}
+
+func (s salter) salt(id tlog.FieldID) [tlog.SaltSize]byte {
+	var sum [sha256.Size]byte
+	s.mac.Reset()
+	s.mac.Write([]byte("dengbei/salt/v1"))
+	s.mac.Write([]byte{byte(id >> 8), byte(id), 1}) // the first block of the expansion is all that is needed
+	return [tlog.SaltSize]byte(s.mac.Sum(sum[:0])[:tlog.SaltSize])
+}
+
+// commit is [tlog.Commit] for hashes that fit in memory: pairing neighbours level by level and carrying an odd one up
+// gives the tree of RFC 6962.
+func commit(digests [][32]byte) [32]byte {
+	row := make([]tlog.Hash, len(digests))
+	for i, d := range digests {
+		var entry [1 + sha256.Size]byte // 0x00 marks a leaf
+		copy(entry[1:], d[:])
+		row[i] = sha256.Sum256(entry[:])
+	}
+	for n := len(row); n > 1; n = (n + 1) / 2 {
+		for i := range n / 2 {
+			row[i] = xtlog.NodeHash(row[2*i], row[2*i+1])
+		}
+		if n%2 == 1 {
+			row[n/2] = row[n-1]
+		}
+	}
+	return row[0]
 }

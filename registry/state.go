@@ -62,6 +62,9 @@ type edge struct {
 	hash  tlog.Hash
 }
 
+// memTableBytes is what Pebble collects in memory before it writes a table.
+const memTableBytes = 8 << 20
+
 // maxCached bounds the decoded values kept by an applier.
 const maxCached = 1 << 14
 
@@ -75,7 +78,7 @@ func Open(dir string, opts Options) (*State, error) {
 	if size <= 0 {
 		size = DefaultCacheBytes
 	}
-	cache := pebble.NewCache(size)
+	cache := pebble.NewCache(size + 2*memTableBytes) // Pebble takes its memtables out of the cache
 	defer cache.Unref()
 	db, err := pebble.Open(dir, pebbleOptions(cache))
 	if err != nil {
@@ -96,7 +99,7 @@ func pebbleOptions(cache *pebble.Cache) *pebble.Options {
 	o := &pebble.Options{
 		Cache:              cache,
 		FormatMajorVersion: pebble.FormatTableFormatV6, // fixed: a newer one would keep older builds from restoring
-		MemTableSize:       8 << 20,
+		MemTableSize:       memTableBytes,
 		MaxOpenFiles:       512,
 		Logger:             haltLogger{},
 	}
