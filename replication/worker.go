@@ -153,11 +153,11 @@ func (w *worker) fetch(ctx context.Context, ready []*job) (progress bool, err er
 		req.Files = append(req.Files, &replicationpb.FileRange{Name: j.file.Name, Offset: uint64(j.in.Offset())})
 	}
 	w.s.offer(w.id, ready)
-	ctx, cancel := context.WithCancel(ctx)
+	streaming, cancel := context.WithCancel(ctx) // commits outlive the stream
 	defer cancel()
 	watchdog := time.AfterFunc(w.c.Stall, cancel)
 	defer watchdog.Stop()
-	stream, err := w.c.Sources[w.source].Client.Fetch(ctx, req, grpc.MaxCallRecvMsgSize(2*maxData))
+	stream, err := w.c.Sources[w.source].Client.Fetch(streaming, req, grpc.MaxCallRecvMsgSize(2*maxData))
 	if err != nil {
 		return false, wire(err)
 	}
@@ -229,14 +229,13 @@ func (w *worker) piece(ctx context.Context, j *job, r *replicationpb.FetchReply)
 		len(r.Data) == 0 && !r.Last {
 		return false, fmt.Errorf("piece of %d bytes at %d of %s: %w", len(r.Data), r.Offset, j.file.Name, errProtocol)
 	}
+	if j.from != fromNobody && j.from != w.source {
+		j.from = fromMany
+	} else {
+		j.from = w.source
+	}
+	j.last = w.source
 	if len(r.Data) > 0 {
-		switch j.from {
-		case fromNobody, w.source:
-			j.from = w.source
-		default:
-			j.from = fromMany
-		}
-		j.last = w.source
 		if _, err := j.in.Write(r.Data); err != nil {
 			w.s.abort(fmt.Errorf("receive %s: %w", j.file.Name, err))
 			return false, err
