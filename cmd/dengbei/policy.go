@@ -3,16 +3,18 @@ package main
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"dengbei/node"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 )
 
 func (a *app) policyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "policy", Short: "the keys by which certificates are verified"}
-	cmd.AddCommand(a.policyGetCommand())
+	cmd := &cobra.Command{Use: "policy", Short: "the keys by which certificates are verified, and what an authority accepts without an officer"}
+	cmd.AddCommand(a.policyGetCommand(), a.policyAutoApproveCommand())
 	return cmd
 }
 
@@ -51,5 +53,53 @@ which certificates you believe.`,
 	}
 	a.targetFlagsOf(cmd)
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`FILE` to write (default: standard output)")
+	return cmd
+}
+
+func (a *app) policyAutoApproveCommand() *cobra.Command {
+	var file string
+	var p node.AutoApproval
+	var valid time.Duration
+	cmd := &cobra.Command{
+		Use:   "auto-approve --config FILE --name NAME",
+		Short: "sign what this authority accepts without an officer's look",
+		Long: `Sign an auto-approval policy with the authority's key on this machine and put it in force. Submissions inside its scope whose
+inspection ended with an accepted result are decided by it, under its name; everything else waits for an officer. The running
+node takes it up with the next submission. A new policy replaces the one before; --valid 0s ends it.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if p.Name == "" {
+				return usagef("give --name NAME: it stands in every decision that the policy makes")
+			}
+			if valid < 0 {
+				return usagef("--valid %v is negative", valid)
+			}
+			c, err := loadConfig(file)
+			if err != nil {
+				return err
+			}
+			p.ValidUntil = time.Now().Add(valid).UTC().Truncate(time.Second)
+			if err := node.SignAutoApproval(c, p); err != nil {
+				return fmt.Errorf("policy %s: %w", p.Name, err)
+			}
+			v := struct {
+				Name       string   `json:"name"`
+				Authority  string   `json:"authority"`
+				Registrant string   `json:"registrant"`
+				Accept     []string `json:"accept"`
+				Except     string   `json:"except_batch,omitempty"`
+				Until      string   `json:"valid_until"`
+			}{p.Name, c.Centre, p.Registrant, p.Results, p.ExceptBatch, p.ValidUntil.In(archiveTime).Format(time.RFC3339)}
+			return a.print(v, func(w io.Writer) {
+				fmt.Fprintf(w, "policy %s of authority %s is in force until %s\n", v.Name, v.Authority, v.Until)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&file, "config", "", "configuration `FILE` of the authority's node (required)")
+	f.StringVar(&p.Name, "name", "", "`NAME` of the policy (required)")
+	f.StringVar(&p.Registrant, "registrant", "*", "only this registrant's `ID`; * = all of this authority")
+	f.StringSliceVar(&p.Results, "accept", []string{"PASS"}, "inspection results that are accepted: PASS, WARN")
+	f.StringVar(&p.ExceptBatch, "except-batch", "", "batch `NAME` that is left to an officer")
+	f.DurationVar(&valid, "valid", 365*24*time.Hour, "how long the policy is in force")
 	return cmd
 }

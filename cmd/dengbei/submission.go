@@ -43,7 +43,7 @@ type submissionView struct {
 
 func submissionOf(s *nodepb.Submission) submissionView {
 	return submissionView{
-		ID: s.GetId(), Registrant: s.GetRegistrant(), Centre: s.GetCentre(), State: s.GetState(), Title: s.GetTitle(),
+		ID: s.GetId(), Registrant: s.GetRegistrant(), Centre: s.GetCentre(), State: strings.ToLower(s.GetState()), Title: s.GetTitle(),
 		Records: s.GetRecords(), Files: s.GetFiles(), Bytes: s.GetSizeBytes(), Received: instant(s.GetReceivedAtMillis()),
 		Inspection: s.GetInspection(), DecidedBy: s.GetDecidedBy(), Reasons: s.GetReasons(), Numbers: orEmpty(s.GetNumbers()),
 		Corrects: s.GetCorrects(), Repository: s.GetRepository(), Snapshot: s.GetSnapshot(), Paths: orEmpty(s.GetPaths()),
@@ -141,4 +141,10 @@ func (a *app) submissionReportCommand() *cobra.Command {
 			})
 		},
 	})
+}
+
+// isTurnedDown reports whether a submission will not be registered as it is.
+func isTurnedDown(s *nodepb.Submission) bool {
+	state := strings.ToLower(s.GetState())
+	return state == "returned" || state == "refused"
 }

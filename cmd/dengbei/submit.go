@@ -249,7 +249,7 @@ func watch(ctx context.Context, c *rpc.Client, id string, until stage, seen func
 	switch {
 	case last == nil:
 		return nil, fmt.Errorf("watch submission %s: the node said nothing", id)
-	case last.GetState() == "returned" || last.GetState() == "refused":
+	case isTurnedDown(last):
 		return last, falsef("submission %s was %s by %s: %s", id, last.GetState(), safe(last.GetDecidedBy()), safe(strings.Join(last.GetReasons(), "; ")))
 	}
 	return last, nil
