@@ -124,7 +124,7 @@ func (d *demo) collectOf(ctx context.Context, list []*demoDelivery) error {
 				if err != nil {
 					return err
 				}
-				file := filepath.Join(d.dir, "certificates", fileName(number)+".cert")
+				file := filepath.Join(d.dir, "certificates", fileName(number)+".tlog-proof")
 				if err := writeFileDurable(file, text, 0o644, false); err != nil {
 					return err
 				}

@@ -59,9 +59,9 @@ func exitCode(ctx context.Context, err error) int {
 	case errors.Is(err, errFalse), isRefusedInput(err):
 		return exitFalse
 	}
-	if rpc.Reason(err) != "" { // the node looked and said no
+	if rpc.Reason(err) != "" { // the node was reached and looked
 		switch status.Code(err) {
-		case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.DataLoss, codes.OutOfRange:
+		case codes.InvalidArgument, codes.NotFound, codes.AlreadyExists, codes.FailedPrecondition, codes.PermissionDenied, codes.DataLoss, codes.OutOfRange:
 			return exitFalse
 		}
 	}
