@@ -11,9 +11,10 @@ import (
 
 // Limits of a ZIP container that is opened to recognise its format.
 const (
-	maxZipDirectoryBytes = 16 << 20  // the directory is held in memory several times over
+	maxZipDirectoryBytes = 8 << 20   // the directory is held in memory several times over
 	maxEntryBytes        = 256 << 20 // above it, and above maxEntryRatio, an entry counts as a bomb
 	maxEntryRatio        = 200
+	maxUnpackedBytes     = 1 << 30 // above it, and above maxEntryRatio, a whole container counts as one
 	maxOFDRootBytes      = 64 << 10
 )
 
@@ -45,10 +46,20 @@ func openZip(w *window) (*zip.Reader, *problem) {
 	if err != nil {
 		return nil, damaged("the ZIP container's directory cannot be read")
 	}
+	bomb := func(entry string, unpacked uint64) *problem {
+		return &problem{item: "3-3", code: "container_bomb", result: Warn, params: map[string]string{"entry": strconv.Quote(clip(entry)), "size": strconv.FormatUint(unpacked, 10)}}
+	}
+	var packed, unpacked uint64
 	for _, f := range z.File {
 		if f.UncompressedSize64 > maxEntryBytes && f.UncompressedSize64/max(f.CompressedSize64, 1) > maxEntryRatio {
-			return nil, &problem{item: "3-3", code: "container_bomb", result: Warn,
-				params: map[string]string{"entry": strconv.Quote(clip(f.Name)), "size": strconv.FormatUint(f.UncompressedSize64, 10)}}
+			return nil, bomb(f.Name, f.UncompressedSize64)
+		}
+		if f.CompressedSize64 > uint64(w.size)-packed { // before the sums, so that they cannot overflow
+			return nil, damaged("entries of the ZIP container overlap")
+		}
+		packed += f.CompressedSize64
+		if unpacked += min(f.UncompressedSize64, 1<<40); unpacked > maxUnpackedBytes && unpacked/uint64(w.size) > maxEntryRatio {
+			return nil, bomb(f.Name, unpacked)
 		}
 	}
 	return z, nil

@@ -56,6 +56,11 @@ func (f *Formats) recognise(name string, c *capture, middle io.ReaderAt) (FileFo
 			return format, nil
 		}
 	}
+	if isOLE(c.head) {
+		if p := checkOLE(w); p != nil {
+			return FileFormat{}, []problem{*p}
+		}
+	}
 	var found []problem
 	if p := ending(c.head, w.tail); p != nil {
 		found = append(found, *p)
