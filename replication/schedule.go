@@ -142,7 +142,7 @@ func (s *schedule) waiting(source int) (batch []*job) {
 		case full() || j.tried[source]:
 			rest = append(rest, j)
 		case now.Before(j.busyUntil):
-			time.AfterFunc(j.busyUntil.Sub(now), s.changed.Broadcast)
+			time.AfterFunc(j.busyUntil.Sub(now), s.wake)
 			rest = append(rest, j)
 		default:
 			batch = append(batch, j)
@@ -157,6 +157,13 @@ func (s *schedule) waiting(source int) (batch []*job) {
 		s.fresh = s.fresh[1:]
 	}
 	return batch
+}
+
+// wake lets workers look again. It takes the lock so that none is missed between looking and waiting.
+func (s *schedule) wake() {
+	s.mu.Lock()
+	s.changed.Broadcast()
+	s.mu.Unlock()
 }
 
 // steal takes the second half of the longest offer. A worker that has begun nothing yet keeps the first file, so that two
