@@ -91,7 +91,7 @@ func pack(ctx context.Context, d delivery, k packing) (*parcel, error) {
 }
 
 // messageSlack is what the announcement needs beside the description.
-const messageSlack = 4 << 10
+const messageSlack = 64 << 10
 
 func (d delivery) title(i int) (string, error) {
 	if len(d.titles) > 0 {
@@ -127,10 +127,18 @@ func (p *parcel) send(ctx context.Context, c *rpc.Client, sent func(int)) (*node
 	if err != nil {
 		return nil, fmt.Errorf("submit: %w", err)
 	}
-	if r.GetId() != p.id.Hex() || r.GetReceipt().GetSubmission() != p.id.Hex() {
-		return nil, fmt.Errorf("submit: the centre's receipt is for %q, handed in was %s: keep the folder and ask the centre", r.GetReceipt().GetSubmission(), p.id.Hex())
+	if p.isAnswered(r) {
+		return r, nil
 	}
-	return r, nil
+	return nil, fmt.Errorf("submit: the centre's receipt is for %q, handed in was %s: keep the folder and ask the centre", r.GetReceipt().GetSubmission(), p.id.Hex())
+}
+
+// isAnswered reports whether r is about p. A centre that was lost and recovered knows the numbers of what it had, and has the receipts no longer.
+func (p *parcel) isAnswered(r *nodepb.SubmitReply) bool {
+	if r.GetExisting() && r.GetReceipt() == nil {
+		return r.GetId() == p.id.Hex() && len(r.GetSubmission().GetNumbers()) > 0
+	}
+	return r.GetId() == p.id.Hex() && r.GetReceipt().GetSubmission() == p.id.Hex()
 }
 
 // submitStream is the sending half of a submission.

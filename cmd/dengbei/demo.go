@@ -65,7 +65,8 @@ type demo struct {
 	certs      map[string]string
 	report     demoReport
 
-	mu sync.Mutex // guards what is printed and report.Verifier; held for one line
+	mu  sync.Mutex // guards what is printed, bar and report.Verifier; held for one line
+	bar *progress  // under way, or nil
 }
 
 // demoReport is what --json prints.
@@ -236,24 +237,42 @@ func (d *demo) run(ctx context.Context) error {
 
 // say prints one line of the timeline.
 func (d *demo) say(format string, args ...any) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	w := d.app.std.out
-	if d.app.json {
-		w = d.app.std.err
-	}
-	fmt.Fprintf(w, "%6.1f s  %s\n", time.Since(d.started).Seconds(), fmt.Sprintf(format, args...))
+	d.line(fmt.Sprintf("%6.1f s  %s\n", time.Since(d.started).Seconds(), fmt.Sprintf(format, args...)))
 }
 
 // more prints a line that belongs to the one before.
 func (d *demo) more(format string, args ...any) {
+	d.line(fmt.Sprintf("          %s\n", fmt.Sprintf(format, args...)))
+}
+
+func (d *demo) line(text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	w := d.app.std.out
 	if d.app.json {
 		w = d.app.std.err
 	}
-	fmt.Fprintf(w, "          %s\n", fmt.Sprintf(format, args...))
+	if d.bar != nil && d.bar.bars != nil && isTerminal(w) {
+		w = d.bar.bars
+	}
+	_, _ = io.WriteString(w, text)
+}
+
+// progress starts a bar; lines of the timeline go above it until its end.
+func (d *demo) progress(title string, total int) *progress {
+	p := d.app.newProgress(title, int64(total), false)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bar = p
+	return p
+}
+
+func (d *demo) endProgress() {
+	d.mu.Lock()
+	p := d.bar
+	d.bar = nil
+	d.mu.Unlock()
+	p.end()
 }
 
 // tell ends the timeline with what came of it.

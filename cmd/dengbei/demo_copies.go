@@ -68,8 +68,8 @@ func (d *demo) copies(ctx context.Context) error {
 func (d *demo) safe(ctx context.Context, list []*demoDelivery) error {
 	ctx, cancel := context.WithTimeout(ctx, stageTimeout)
 	defer cancel()
-	p := d.app.newProgress("copying off-site", int64(len(list)), false)
-	defer p.end()
+	p := d.progress("copying off-site", len(list))
+	defer d.endProgress()
 	g, gctx := errgroup.WithContext(ctx)
 	for _, s := range list {
 		g.Go(func() error {

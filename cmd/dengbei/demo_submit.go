@@ -36,8 +36,8 @@ const stageTimeout = 10 * time.Minute
 // handIn submits everything and follows it until it is registered, or turned down where that is the plan.
 func (d *demo) handIn(ctx context.Context) error {
 	all := append(append([]*demoDelivery{}, d.deliveries...), d.cases.held, d.cases.returned, d.cases.refused)
-	p := d.app.newProgress("registering", int64(len(all)-2), false)
-	defer p.end()
+	p := d.progress("registering", len(all)-1)
+	defer d.endProgress()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var received atomic.Int64

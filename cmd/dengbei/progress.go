@@ -71,6 +71,10 @@ func (p *progress) line() {
 		fmt.Fprintf(p.w, "%s: %s of %s\n", p.title, byteCount(uint64(max(done, 0))), byteCount(uint64(max(total, 0))))
 		return
 	}
+	if total == 0 { // not known
+		fmt.Fprintf(p.w, "%s: %d\n", p.title, done)
+		return
+	}
 	fmt.Fprintf(p.w, "%s: %d of %d\n", p.title, done, total)
 }
 

@@ -260,6 +260,11 @@ func (s submitted) text(w io.Writer) {
 	if s.Existing {
 		fmt.Fprintf(w, "\thanded in before; this is the first answer\n")
 	}
+	if s.Receipt.Submission == "" {
+		fmt.Fprintf(w, "receipt (接收回执)\tthe centre was recovered since and has it no longer; the number stands\n")
+		s.Submission.text(w)
+		return
+	}
 	fmt.Fprintf(w, "receipt (接收回执)\t%d files, %s, received %s by centre %s\n", s.Receipt.Files, byteCount(s.Receipt.Bytes), instant(s.Receipt.Received), s.Receipt.Centre)
 	s.Submission.text(w)
 }
