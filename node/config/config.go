@@ -179,6 +179,14 @@ func (c Config) Path(elem ...string) string {
 	return filepath.Join(append([]string{c.DataDir}, elem...)...)
 }
 
+// ProxyURL returns Proxy as a URL, empty if there is none.
+func (c Config) ProxyURL() string {
+	if c.Proxy == "" {
+		return ""
+	}
+	return "http://" + c.Proxy
+}
+
 // MakeDataDir creates DataDir with mode 0700 and refuses one that others may read.
 func (c Config) MakeDataDir() error {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {

@@ -75,12 +75,15 @@ func (ReadLevel) EnumDescriptor() ([]byte, []int) {
 }
 
 type EnrolRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Secret        []byte                 `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`                  // of the token
-	Member        *registrypb.Member     `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`                  // addresses, keys, place; code and voter are checked against the invitation
-	NodeCsr       []byte                 `protobuf:"bytes,3,opt,name=node_csr,json=nodeCsr,proto3" json:"node_csr,omitempty"` // DER
-	OperatorCsr   []byte                 `protobuf:"bytes,4,opt,name=operator_csr,json=operatorCsr,proto3" json:"operator_csr,omitempty"`
-	RegistrarCsr  []byte                 `protobuf:"bytes,5,opt,name=registrar_csr,json=registrarCsr,proto3" json:"registrar_csr,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Secret       []byte                 `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`                  // of the token
+	Member       *registrypb.Member     `protobuf:"bytes,2,opt,name=member,proto3" json:"member,omitempty"`                  // addresses, keys, place; code and voter are checked against the invitation
+	NodeCsr      []byte                 `protobuf:"bytes,3,opt,name=node_csr,json=nodeCsr,proto3" json:"node_csr,omitempty"` // DER
+	OperatorCsr  []byte                 `protobuf:"bytes,4,opt,name=operator_csr,json=operatorCsr,proto3" json:"operator_csr,omitempty"`
+	RegistrarCsr []byte                 `protobuf:"bytes,5,opt,name=registrar_csr,json=registrarCsr,proto3" json:"registrar_csr,omitempty"`
+	// The log's name is part of key names, so the caller asks for it first: with prepare set nothing is used up and only
+	// network and origin are answered.
+	Prepare       bool `protobuf:"varint,6,opt,name=prepare,proto3" json:"prepare,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -150,6 +153,13 @@ func (x *EnrolRequest) GetRegistrarCsr() []byte {
 	return nil
 }
 
+func (x *EnrolRequest) GetPrepare() bool {
+	if x != nil {
+		return x.Prepare
+	}
+	return false
+}
+
 type EnrolReply struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
 	Network              string                 `protobuf:"bytes,1,opt,name=network,proto3" json:"network,omitempty"`
@@ -160,6 +170,7 @@ type EnrolReply struct {
 	RegistrarCertificate []byte                 `protobuf:"bytes,6,opt,name=registrar_certificate,json=registrarCertificate,proto3" json:"registrar_certificate,omitempty"`
 	GossipKey            []byte                 `protobuf:"bytes,7,opt,name=gossip_key,json=gossipKey,proto3" json:"gossip_key,omitempty"`
 	Members              []*registrypb.Member   `protobuf:"bytes,8,rep,name=members,proto3" json:"members,omitempty"`
+	Origin               string                 `protobuf:"bytes,9,opt,name=origin,proto3" json:"origin,omitempty"` // name of the transparency log
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -248,6 +259,13 @@ func (x *EnrolReply) GetMembers() []*registrypb.Member {
 		return x.Members
 	}
 	return nil
+}
+
+func (x *EnrolReply) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
 }
 
 type InviteRequest struct {
@@ -3657,7 +3675,7 @@ type Outcome struct {
 	Detail        string                 `protobuf:"bytes,2,opt,name=detail,proto3" json:"detail,omitempty"`
 	Existing      bool                   `protobuf:"varint,3,opt,name=existing,proto3" json:"existing,omitempty"`
 	Registered    []*Registered          `protobuf:"bytes,4,rep,name=registered,proto3" json:"registered,omitempty"`
-	Serial        uint64                 `protobuf:"varint,5,opt,name=serial,proto3" json:"serial,omitempty"`     // of an enrolled member
+	Member        string                 `protobuf:"bytes,5,opt,name=member,proto3" json:"member,omitempty"`      // server ID that an enrolment gave out
 	Sequence      uint64                 `protobuf:"varint,6,opt,name=sequence,proto3" json:"sequence,omitempty"` // of a manifest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3721,11 +3739,11 @@ func (x *Outcome) GetRegistered() []*Registered {
 	return nil
 }
 
-func (x *Outcome) GetSerial() uint64 {
+func (x *Outcome) GetMember() string {
 	if x != nil {
-		return x.Serial
+		return x.Member
 	}
-	return 0
+	return ""
 }
 
 func (x *Outcome) GetSequence() uint64 {
@@ -3975,13 +3993,14 @@ var File_node_nodepb_node_proto protoreflect.FileDescriptor
 
 const file_node_nodepb_node_proto_rawDesc = "" +
 	"\n" +
-	"\x16node/nodepb/node.proto\x12\x0fdengbei.node.v1\x1a!registry/registrypb/command.proto\"\xbe\x01\n" +
+	"\x16node/nodepb/node.proto\x12\x0fdengbei.node.v1\x1a!registry/registrypb/command.proto\"\xd8\x01\n" +
 	"\fEnrolRequest\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\fR\x06secret\x123\n" +
 	"\x06member\x18\x02 \x01(\v2\x1b.dengbei.registry.v1.MemberR\x06member\x12\x19\n" +
 	"\bnode_csr\x18\x03 \x01(\fR\anodeCsr\x12!\n" +
 	"\foperator_csr\x18\x04 \x01(\fR\voperatorCsr\x12#\n" +
-	"\rregistrar_csr\x18\x05 \x01(\fR\fregistrarCsr\"\xeb\x02\n" +
+	"\rregistrar_csr\x18\x05 \x01(\fR\fregistrarCsr\x12\x18\n" +
+	"\aprepare\x18\x06 \x01(\bR\aprepare\"\x83\x03\n" +
 	"\n" +
 	"EnrolReply\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\tR\anetwork\x123\n" +
@@ -3992,7 +4011,8 @@ const file_node_nodepb_node_proto_rawDesc = "" +
 	"\x15registrar_certificate\x18\x06 \x01(\fR\x14registrarCertificate\x12\x1d\n" +
 	"\n" +
 	"gossip_key\x18\a \x01(\fR\tgossipKey\x125\n" +
-	"\amembers\x18\b \x03(\v2\x1b.dengbei.registry.v1.MemberR\amembers\"x\n" +
+	"\amembers\x18\b \x03(\v2\x1b.dengbei.registry.v1.MemberR\amembers\x12\x16\n" +
+	"\x06origin\x18\t \x01(\tR\x06origin\"x\n" +
 	"\rInviteRequest\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
 	"\x05voter\x18\x02 \x01(\bR\x05voter\x12\x18\n" +
@@ -4284,7 +4304,7 @@ const file_node_nodepb_node_proto_rawDesc = "" +
 	"\n" +
 	"registered\x18\x04 \x03(\v2\x1b.dengbei.node.v1.RegisteredR\n" +
 	"registered\x12\x16\n" +
-	"\x06serial\x18\x05 \x01(\x04R\x06serial\x12\x1a\n" +
+	"\x06member\x18\x05 \x01(\tR\x06member\x12\x1a\n" +
 	"\bsequence\x18\x06 \x01(\x04R\bsequence\"6\n" +
 	"\n" +
 	"Registered\x12\x10\n" +
