@@ -55,7 +55,8 @@ type Result struct {
 	Unread      int   // files taken over from the parent
 	Bytes       int64 // content of all files
 
-	// Added lists the files the repository gained, the snapshot's among them.
+	// Added lists the files the repository gained, the snapshot's among them, and packs of an earlier backup that was cut
+	// off and that no index named until now.
 	Added []chunkstore.Entry
 	Stats repository.SessionStats
 }
@@ -88,6 +89,10 @@ func Backup(ctx context.Context, repo *repository.Repository, o Options) (*Resul
 		}
 		id := repository.IDOf(o.Parent)
 		sn.Parent = &id
+	}
+	// What a backup that was cut off has stored counts as stored.
+	if _, err := session.Adopt(ctx); err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
 	}
 	if sn.Tree, err = a.run(ctx, top, parent); err != nil {
 		return nil, fmt.Errorf("backup: %w", err)
@@ -129,8 +134,8 @@ type archiver struct {
 	people  people
 	jobs    chan fileJob
 
-	chunkBuffers sync.Pool
-	saving       chan struct{} // one element for each chunk of a large file being saved
+	saving chan struct{} // one element for each chunk of a large file being saved
+	chunks chan []byte   // buffers to be used again, at most one for each saving and each reader
 
 	mu     sync.Mutex // guards result and calls of Progress
 	result Result
@@ -140,7 +145,8 @@ type archiver struct {
 func (a *archiver) run(ctx context.Context, top *place, parent *repository.Tree) (repository.ID, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	workers := runtime.GOMAXPROCS(0)
-	a.saving = make(chan struct{}, workers+1)
+	a.saving = make(chan struct{}, workers)
+	a.chunks = make(chan []byte, cap(a.saving)+workers+1)
 	root := &dir{archiver: a, path: "/", parentTree: parent}
 	g.Go(func() error {
 		defer close(a.jobs)

@@ -139,20 +139,16 @@ func (r *reader) chunks(ctx context.Context, f *os.File) ([]repository.ID, int64
 	)
 	defer wait.Wait()
 	for i := 0; ; i++ {
-		buf, _ := a.chunkBuffers.Get().(*[]byte)
-		if buf == nil {
-			buf = new([]byte)
-			*buf = make([]byte, 0, 2*config.Chunks.MinBytes)
-		}
-		chunk, err := r.chunker.Next((*buf)[:0])
+		buf := a.borrow()
+		chunk, err := r.chunker.Next(buf)
 		if errors.Is(err, io.EOF) {
-			a.chunkBuffers.Put(buf)
+			a.chunks <- buf
 			break
 		}
 		if err != nil {
 			return nil, total, err
 		}
-		*buf = chunk.Data
+		buf = chunk.Data // it may have grown
 		total += int64(chunk.Length)
 		mu.Lock()
 		ids = append(ids, repository.ID{})
@@ -167,8 +163,8 @@ func (r *reader) chunks(ctx context.Context, f *os.File) ([]repository.ID, int64
 			return nil, total, ctx.Err()
 		}
 		wait.Go(func() {
-			id, _, err := a.session.SaveBlob(ctx, repository.DataBlob, *buf)
-			a.chunkBuffers.Put(buf)
+			id, _, err := a.session.SaveBlob(ctx, repository.DataBlob, buf)
+			a.chunks <- buf
 			<-a.saving
 			mu.Lock()
 			defer mu.Unlock()
@@ -180,4 +176,15 @@ func (r *reader) chunks(ctx context.Context, f *os.File) ([]repository.ID, int64
 	}
 	wait.Wait()
 	return ids, total, failed
+}
+
+// borrow returns a buffer for a chunk, large enough for nearly all. There are never more than the channel takes.
+func (a *archiver) borrow() []byte {
+	select {
+	case b := <-a.chunks:
+		return b[:0]
+	default:
+		p := a.repo.Config().Chunks
+		return make([]byte, 0, min(p.MaxBytes, p.MinBytes+3<<p.AverageBits))
+	}
 }

@@ -1,28 +1,54 @@
 package repository
 
-import "sync"
-
-const (
-	// maxPooledBytes keeps one huge tree from staying in memory for good; a chunk is at most 8 MiB.
-	maxPooledBytes = 20 << 20
-
-	smallBufferBytes = 256 << 10
+import (
+	"runtime"
+	"sync"
 )
 
-// buffers lends memory for blobs, from two pools, so that small blobs do not pin large buffers.
-type buffers struct{ small, large sync.Pool }
+const (
+	smallBufferBytes = 256 << 10
+
+	// maxKeptBytes keeps one huge tree from staying in memory for good; a chunk is at most 8 MiB.
+	maxKeptBytes = 9 << 20
+
+	// Large buffers come in steps, so that one fits the next blob as well.
+	bufferStep = 1 << 20
+)
+
+// buffers lends memory for blobs. Large buffers are kept in a list of fixed length: left to the garbage collector, they
+// would take several times the memory that is in use.
+type buffers struct {
+	small sync.Pool
+	large chan *[]byte
+}
+
+func newBuffers() *buffers {
+	return &buffers{large: make(chan *[]byte, 2*(runtime.GOMAXPROCS(0)+1))}
+}
 
 // borrow returns an empty buffer with room for n bytes.
 func (p *buffers) borrow(n int) *[]byte {
-	pool := &p.large
 	if n <= smallBufferBytes {
-		pool = &p.small
+		b, _ := p.small.Get().(*[]byte)
+		if b == nil {
+			b = new([]byte)
+		}
+		return room(b, n)
 	}
-	b, _ := pool.Get().(*[]byte)
-	if b == nil {
-		b = new([]byte)
+	select {
+	case b := <-p.large:
+		return room(b, n)
+	default:
+		return room(new([]byte), n)
 	}
+}
+
+// room empties b and sees to it that it holds n bytes.
+func room(b *[]byte, n int) *[]byte {
 	if cap(*b) < n {
+		if n > smallBufferBytes {
+			n = (n + bufferStep - 1) / bufferStep * bufferStep
+		}
 		*b = make([]byte, 0, n)
 	}
 	*b = (*b)[:0]
@@ -31,9 +57,12 @@ func (p *buffers) borrow(n int) *[]byte {
 
 func (p *buffers) giveBack(b *[]byte) {
 	switch {
-	case cap(*b) > maxPooledBytes:
+	case cap(*b) > maxKeptBytes:
 	case cap(*b) > smallBufferBytes:
-		p.large.Put(b)
+		select {
+		case p.large <- b:
+		default: // there are enough
+		}
 	default:
 		p.small.Put(b)
 	}

@@ -62,9 +62,8 @@ func newCodec(c Compression) (*codec, error) {
 }
 
 // compress appends a frame of plain to dst and reports true, or returns dst and false if that saves too little.
-// scratch is memory it may use.
-func (k *codec) compress(dst, plain, scratch []byte) ([]byte, bool) {
-	if k.encoder == nil || len(plain) == 0 || k.hopeless(plain, scratch) {
+func (k *codec) compress(dst, plain []byte) ([]byte, bool) {
+	if k.encoder == nil || len(plain) == 0 || k.hopeless(plain, dst) {
 		return dst, false
 	}
 	start := len(dst)
@@ -75,48 +74,44 @@ func (k *codec) compress(dst, plain, scratch []byte) ([]byte, bool) {
 	return out, true
 }
 
-// hopeless reports whether samples from all over plain do not shrink.
-func (k *codec) hopeless(plain, scratch []byte) bool {
+// hopeless reports whether samples from all over plain do not shrink. It uses the unused capacity of room.
+func (k *codec) hopeless(plain, room []byte) bool {
 	if len(plain) < probeMin {
 		return false
 	}
-	sample := scratch[:0]
+	sample := room[len(room):]
 	for i := range probeSamples {
 		at := (len(plain) - probeSample) / (probeSamples - 1) * i
 		sample = append(sample, plain[at:at+probeSample]...)
 	}
 	n := len(sample)
-	out := k.encoder.EncodeAll(sample, sample[n:])
-	return len(out) > n-n/64
+	return len(k.encoder.EncodeAll(sample, sample[n:])) > n-n/64
 }
 
-// encodeBlob returns the envelope of plain, which hashes to id, built in buf's memory, and the uncompressed size for the
-// pack's header: 0 if it is stored as it is. What it returns was decoded again and compared. scratch is memory it may
-// use; both grown buffers are returned.
-func (r *Repository) encodeBlob(buf, scratch, plain []byte, id ID) (env, scratchOut []byte, uncompressed uint32, err error) {
-	buf = append(buf[:0], make([]byte, ivBytes)...)
-	out, ok := r.codec.compress(buf, plain, scratch)
+// encodeBlob returns the envelope of plain, which hashes to id, built in buf's memory if that is large enough, and the
+// uncompressed size for the pack's header: 0 if it is stored as it is. The envelope was decoded again and compared.
+func (r *Repository) encodeBlob(buf, plain []byte, id ID) (env []byte, uncompressed uint32, err error) {
+	out, ok := r.codec.compress(append(buf[:0], make([]byte, ivBytes)...), plain)
 	if ok {
 		uncompressed = uint32(len(plain))
 	} else {
-		out = append(out[:ivBytes], plain...)
+		out = append(out, plain...)
 	}
 	env = r.master.seal(out)
 
 	// Verify what will be written, not what was meant: compressors and memory have been wrong before.
-	need := len(env)
-	if ok {
-		need += len(plain)
-	}
-	scratch = slices.Grow(scratch[:0], need)
-	opened, err := r.master.open(scratch, env)
+	opened := r.buffers.borrow(len(env))
+	defer r.buffers.giveBack(opened)
+	got, err := r.master.open(*opened, env)
 	if err == nil && ok {
-		opened, err = r.codec.blobs.DecodeAll(opened, opened[len(opened):len(opened):len(opened)+len(plain)])
+		decoded := r.buffers.borrow(len(plain))
+		defer r.buffers.giveBack(decoded)
+		got, err = r.codec.blobs.DecodeAll(got, (*decoded)[:0:len(plain)])
 	}
-	if err != nil || sha256.Sum256(opened) != id {
-		return env, scratch, 0, fmt.Errorf("blob %s: %w", id, ErrEncoding)
+	if err != nil || sha256.Sum256(got) != id {
+		return env, 0, fmt.Errorf("blob %s: %w", id, ErrEncoding)
 	}
-	return env, scratch, uncompressed, nil
+	return env, uncompressed, nil
 }
 
 // DecodeBlob opens the envelope env of blob b and returns its content, which hashes to b.ID, in dst's memory if that is

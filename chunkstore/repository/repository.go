@@ -125,7 +125,7 @@ func Open(ctx context.Context, files Files, password string, o Options) (*Reposi
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
-	r := &Repository{files: files, table: newTable(), buffers: new(buffers), options: o}
+	r := &Repository{files: files, table: newTable(), buffers: newBuffers(), options: o}
 	if r.codec, err = newCodec(o.Compression); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}

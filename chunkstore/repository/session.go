@@ -120,12 +120,10 @@ func (s *Session) SaveBlob(ctx context.Context, typ BlobType, content []byte) (I
 	if err := ctx.Err(); err != nil {
 		return ID{}, false, s.fail(err)
 	}
-	pool := s.repo.buffers
-	buf, scratch := pool.borrow(len(content)+2*envelopeBytes), pool.borrow(2*len(content)+envelopeBytes)
-	defer pool.giveBack(buf)
-	defer pool.giveBack(scratch)
-	env, grown, uncompressed, err := s.repo.encodeBlob(*buf, *scratch, content, id)
-	*buf, *scratch = env, grown
+	buf := s.repo.buffers.borrow(len(content) + 2*envelopeBytes)
+	defer s.repo.buffers.giveBack(buf)
+	env, uncompressed, err := s.repo.encodeBlob(*buf, content, id)
+	*buf = env // it may have grown
 	if err != nil {
 		return ID{}, false, s.fail(err)
 	}

@@ -1,0 +1,66 @@
+package chunkstore
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// receiveChild, set in the environment, makes the test binary receive half a file into the repository it names and then
+// wait to be killed.
+const receiveChild = "CHUNKSTORE_TEST_RECEIVE"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(receiveChild); dir != "" {
+		receiveHalf(dir)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func receiveHalf(dir string) {
+	f, err := Open(dir)
+	if err == nil {
+		var in *Incoming
+		content := sample()
+		if in, err = f.Receive(packOf(content), int64(len(content))); err == nil {
+			if _, err = in.Write(content[:len(content)/2]); err == nil {
+				// A staged file that the kill leaves behind.
+				var s *Staged
+				if s, err = f.Stage(Pack); err == nil {
+					_, err = s.Write(content)
+				}
+			}
+		}
+	}
+	fmt.Println("half", err)
+	select {}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func create(t *testing.T) *Files {
+	t.Helper()
+	f, err := Create(filepath.Join(t.TempDir(), "repo"))
+	must(t, err)
+	return f
+}
+
+// tempFiles lists what lies in tmp/.
+func tempFiles(t *testing.T, f *Files) []string {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(f.dir, tmpDir))
+	must(t, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
