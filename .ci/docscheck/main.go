@@ -99,7 +99,7 @@ func shellCommands(text string) (out []command) {
 		}
 		words := strings.Fields(strings.TrimPrefix(pending+trimmed, "$ "))
 		pending = ""
-		for len(words) > 0 && (words[0] == "sudo" || words[0] == "-u" || strings.Contains(words[0], "=") || len(words) > 1 && words[0] == "dengbei" && words[1] == "dengbei") {
+		for len(words) > 0 && (words[0] == "sudo" || words[0] == "-E" || words[0] == "-u" || strings.Contains(words[0], "=") || len(words) > 1 && words[0] == "dengbei" && words[1] == "dengbei") {
 			if words[0] == "-u" {
 				words = words[1:]
 			}
@@ -130,7 +130,7 @@ type programs struct {
 
 var (
 	plainWord = regexp.MustCompile(`^[a-z][a-z-]*$`)
-	usageLine = regexp.MustCompile(`(?mi)^\s*(?:usage:\s*)?(dengbei(?:-verify)?)((?: [a-z][a-z-]*)*)`)
+	usageLine = regexp.MustCompile(`[Uu]sage:\s*(dengbei(?:-verify)?)((?: [a-z][a-z-]*\b)*)`)
 	flagName  = regexp.MustCompile(`^--?[a-z][a-z-]*`)
 )
 
@@ -147,8 +147,7 @@ func (p programs) check(words []string) string {
 		}
 	}
 	help := p.ask(words[0], path)
-	_, usage, _ := strings.Cut(strings.ToLower(help), "usage:")
-	m := usageLine.FindStringSubmatch(strings.TrimSpace(usage))
+	m := usageLine.FindStringSubmatch(help)
 	if m == nil {
 		return "its help shows no usage:\n" + help
 	}
