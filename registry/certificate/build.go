@@ -27,6 +27,9 @@ type Input struct {
 // returns only what [Verify] accepts under in.Policy: nothing is certified that does not hold. A hidden field whose value
 // does not give the registered digest makes an error that names it.
 func Build(in Input) ([]byte, error) {
+	if in.Policy == nil {
+		return nil, fmt.Errorf("build certificate: no policy to hold under: %w", tlog.ErrPolicy)
+	}
 	c := &Certificate{Kind: tlog.LeafRegistration, Index: in.Index, Hashes: in.Hashes, Checkpoint: in.Checkpoint,
 		AuthorityKey: in.AuthorityKey, Signature: in.Signature}
 	for i, value := range in.Values {

@@ -129,6 +129,14 @@ func TestCheckIsStrict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The log's own key under a checkpoint that names another log.
+	elsewhere := c
+	elsewhere.Origin = "other.example/1"
+	foreign, err := note.Sign(&note.Note{Text: elsewhere.String()}, n.logSigner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreignLines := strings.Join(n.cosign(t, elsewhere, 0, 1, 2), "")
 	badLine := strings.Join(n.cosign(t, other, 2), "")
 	for _, tt := range []struct {
 		name string
@@ -150,6 +158,7 @@ func TestCheckIsStrict(t *testing.T) {
 		{"log signature last", c.String() + "\n" + line(0, 2, 4) + strings.SplitAfter(signed, "\n")[4], tlog.ErrPolicy},
 		{"cosignature of another checkpoint", signed + line(0, 1) + badLine, tlog.ErrPolicy},
 		{"log signature of another checkpoint", c.String() + "\n" + strings.SplitAfter(string(n.signed(t, other)), "\n")[4] + line(0, 2, 4), tlog.ErrPolicy},
+		{"checkpoint of another log under this log's key", string(foreign) + foreignLines, tlog.ErrPolicy},
 		{"empty", "", tlog.ErrMalformed},
 		{"no signature at all", c.String() + "\n", tlog.ErrMalformed},
 		{"extension line", strings.Replace(signed, "\n\n", "\next\n\n", 1) + line(0, 2, 4), tlog.ErrMalformed},

@@ -51,7 +51,7 @@ func (p *Policy) Open(raw []byte) (*Countersigned, error) {
 		switch {
 		case at < 0:
 			return nil, fmt.Errorf("checkpoint: signature by %s, which is no witness of the policy; get a certificate or policy that fits: %w", sig.Name, ErrPolicy)
-		case at == last || signed[p.spec.Witnesses[at].Name]:
+		case signed[p.spec.Witnesses[at].Name]:
 			return nil, fmt.Errorf("checkpoint: witness %s signs twice; remove one line: %w", p.spec.Witnesses[at].Name, ErrPolicy)
 		case at < last:
 			return nil, fmt.Errorf("checkpoint: witness %s stands out of the policy's order; the note was rearranged, get the original: %w", p.spec.Witnesses[at].Name, ErrPolicy)
