@@ -59,7 +59,7 @@ type Config struct {
 
 	// SnapshotApplied returns what Applied will be once the snapshot is restored. A snapshot's own index also counts entries that
 	// FSM never sees. Nil means the snapshot's index, which is safe and restores a little too often.
-	SnapshotApplied func(meta raft.SnapshotMeta) (uint64, error)
+	SnapshotApplied func(meta SnapshotMeta) (uint64, error)
 
 	// Timing defaults to [WAN].
 	Timing Timing
@@ -126,6 +126,10 @@ func (c Config) raftConfig(logger hclog.Logger, notify chan bool) *raft.Config {
 	rc.Logger = logger
 	return rc
 }
+
+// SnapshotMeta describes a snapshot; its content is the file snapshots/<ID>/state.bin below [Config.Dir]. Callers name it so that they
+// need not import Raft.
+type SnapshotMeta = raft.SnapshotMeta
 
 // Raft is a running member. It is safe for concurrent use.
 type Raft struct {

@@ -30,7 +30,7 @@ func (n *network) speak(cred *identity.Current, target *member) map[string]error
 	const term = 1000 // above all: whoever listens to it is deposed
 	return map[string]error{
 		"AppendEntries": trans.AppendEntries(id, addr, &raft.AppendEntriesRequest{
-			RPCHeader: header, Term: term, Leader: []byte("330102-1"),
+			RPCHeader: header, Term: term,
 		}, &raft.AppendEntriesResponse{}),
 		"RequestVote": trans.RequestVote(id, addr, &raft.RequestVoteRequest{
 			RPCHeader: header, Term: term, LastLogIndex: 1 << 40, LastLogTerm: term, LeadershipTransfer: true,

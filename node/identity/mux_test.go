@@ -57,7 +57,7 @@ func greeting(t *testing.T, m *Mux, config *tls.Config) (string, *tls.Conn, erro
 		return "", nil, err
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(8 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	var line []byte
@@ -224,7 +224,7 @@ func TestMuxClosesWhatIsInHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]net.Conn{"silent": silent, "waiting": waiting} {
-		if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(8 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
@@ -262,7 +262,7 @@ func TestSilentHostDoesNotTakeAllHandshakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = more.Close() }()
-	if err := more.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := more.SetReadDeadline(time.Now().Add(8 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	var timeout net.Error

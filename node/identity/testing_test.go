@@ -56,13 +56,13 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// until polls cond, failing t after 5 s.
+// until polls cond, failing t after 30 s.
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for !cond() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 5 s", what)
+			t.Fatalf("%s: not within 30 s", what)
 		}
 		<-time.After(2 * time.Millisecond)
 	}
