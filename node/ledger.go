@@ -87,6 +87,9 @@ func outcomeError(o *nodepb.Outcome) error {
 	if o.GetReason() == "" {
 		return nil
 	}
+	if o.GetDetail() == "" {
+		return rpc.ByReason(o.GetReason())
+	}
 	return fmt.Errorf("%s: %w", o.GetDetail(), rpc.ByReason(o.GetReason()))
 }
 
@@ -243,6 +246,25 @@ func outcome(r registry.Result) *nodepb.Outcome {
 		o.Registered = append(o.Registered, &nodepb.Registered{Seq: x.Seq, Number: x.Number})
 	}
 	return o
+}
+
+// AwaitFounded waits a moment for a network that is being founded, or for the replica of a node that has just joined.
+func (l *ledger) AwaitFounded(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		state := l.state()
+		wait := state.Changed()
+		_, err := state.Network()
+		if !errors.Is(err, registry.ErrNotFound) {
+			return err
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return registry.ErrNotFounded
+		}
+	}
 }
 
 // ReadIndex returns an index such that a replica that has applied it is not older than any write acknowledged before.

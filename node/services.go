@@ -236,6 +236,9 @@ func (s networkService) Invite(ctx context.Context, req *nodepb.InviteRequest) (
 	if err != nil {
 		return nil, err
 	}
+	if err := n.ledger.AwaitFounded(ctx); err != nil {
+		return nil, err
+	}
 	valid := time.Duration(req.GetValidSeconds()) * time.Second
 	if valid == 0 {
 		valid = defaultInvitation
@@ -372,6 +375,9 @@ func (s networkService) PutAgreement(ctx context.Context, req *nodepb.PutAgreeme
 	if a == nil {
 		return nil, fmt.Errorf("no agreement in the request: %w", rpc.ErrInvalid)
 	}
+	if err := s.n.ledger.AwaitFounded(ctx); err != nil {
+		return nil, err
+	}
 	_, err := s.n.ledger.ProposeOne(ctx, &registrypb.Command{Kind: &registrypb.Command_PutAgreement{PutAgreement: &registrypb.PutAgreement{Agreement: a}}})
 	if err != nil {
 		return nil, err
@@ -385,6 +391,9 @@ func (s networkService) AddRegistrant(ctx context.Context, req *nodepb.AddRegist
 	code, account, ok := strings.Cut(req.GetId(), "/")
 	if !ok || code != n.cfg.Centre {
 		return nil, fmt.Errorf("registrant %q: want %s/<short name>, the registrants of another centre are added there: %w", req.GetId(), n.cfg.Centre, rpc.ErrInvalid)
+	}
+	if err := n.ledger.AwaitFounded(ctx); err != nil {
+		return nil, err
 	}
 	der, err := n.issue(ctx, req.GetCsr(), account, identity.Registrant)
 	if err != nil {
