@@ -361,3 +361,98 @@ func TestOpenFileStreams(t *testing.T) {
 		t.Error("OpenFile(scan.tif) differs from the file")
 	}
 }
+
+// backupChild, set in the environment, makes TestBackupChild back up the second of the two directories it names, apart by
+// a colon, into the repository in the first.
+const backupChild = "CHUNKSTORE_TEST_BACKUP"
+
+// TestBackupChild is the process that TestKilledBackupLeavesASoundRepository kills. By itself it does nothing.
+func TestBackupChild(t *testing.T) {
+	if dir, src, ok := strings.Cut(os.Getenv(backupChild), ":"); ok {
+		must(t, backUpOnce(dir, src))
+	}
+}
+
+func backUpOnce(dir, src string) error {
+	files, err := chunkstore.Open(dir)
+	if err != nil {
+		return err
+	}
+	repo, err := repository.Open(context.Background(), files, password, repository.Options{PackBytes: 4 << 20})
+	if err != nil {
+		return err
+	}
+	_, err = archive.Backup(context.Background(), repo, archive.Options{Roots: []archive.Root{{Path: "/", Source: src}}})
+	return err
+}
+
+func TestKilledBackupLeavesASoundRepository(t *testing.T) {
+	src := t.TempDir()
+	rnd := rand.New(rand.NewChaCha8([32]byte{2}))
+	for i := range 12 {
+		b := make([]byte, 4<<20)
+		for j := 0; j < len(b); j += 8 {
+			b[j], b[j+3] = byte(rnd.Uint32()), byte(rnd.Uint32())
+		}
+		must(t, os.WriteFile(filepath.Join(src, fmt.Sprint(i)), b, 0o644))
+	}
+	repo, files := newRepo(t, repository.Options{Compression: repository.CompressOff})
+	packs := func() (n int) {
+		for _, err := range files.List(t.Context(), chunkstore.Pack) {
+			must(t, err)
+			n++
+		}
+		return n
+	}
+	// Kill it when it has stored the next pack, until it once gets to the end.
+	killed := 0
+	for {
+		before := packs()
+		cmd := exec.Command(os.Args[0], "-test.run=^TestBackupChild$")
+		cmd.Env = append(os.Environ(), backupChild+"="+files.Dir()+":"+src)
+		must(t, cmd.Start())
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		var err error
+		for running := true; running; {
+			select {
+			case err = <-ended:
+				running = false
+			case <-time.After(time.Millisecond):
+				if killed < 3 && packs() > before {
+					_ = cmd.Process.Kill() // it may have ended
+				}
+			}
+		}
+		repo, oerr := repository.Open(t.Context(), files, password, repository.Options{})
+		must(t, oerr)
+		found, cerr := check.Check(t.Context(), repo, check.Options{ReadData: true})
+		must(t, cerr)
+		for _, f := range found {
+			if !f.Harmless {
+				t.Errorf("after %d kills: %s", killed, f)
+			}
+		}
+		if err == nil {
+			break
+		}
+		killed++
+	}
+	if killed == 0 {
+		t.Error("the backup was never killed")
+	}
+	left, err := os.ReadDir(filepath.Join(files.Dir(), "tmp"))
+	must(t, err)
+	if len(left) > 0 {
+		t.Errorf("tmp/ holds %v; want what the kills left swept", left)
+	}
+	restic(t, files.Dir(), "check", "--read-data")
+	repo, err = repository.Open(t.Context(), files, password, repository.Options{})
+	must(t, err)
+	noFindings(t, repo)
+	all, _, err := repo.Snapshots(t.Context())
+	must(t, err)
+	target := t.TempDir()
+	restic(t, files.Dir(), "restore", all[0].ID.Hex(), "--target", target)
+	sameTree(t, target, src)
+}

@@ -179,8 +179,8 @@ func dataPack(content []byte) func(*repository.Repository, []*archive.Result) ch
 	}
 }
 
-func TestMissingFilesAreNamed(t *testing.T) {
-	repo, files, results := sample(t)
+func TestMissingPackIsNamed(t *testing.T) {
+	repo, files, _ := sample(t)
 	pack := dataPack(noise("7", 1007))(repo, nil)
 	must(t, files.Remove(t.Context(), pack))
 	found := run(t, files, false)
@@ -191,8 +191,11 @@ func TestMissingFilesAreNamed(t *testing.T) {
 		t.Errorf("String() = %s", found[0])
 	}
 
-	// Without its index a pack is an orphan and its blobs are lost to the snapshots.
-	_, files, results = sample(t)
+}
+
+// Without its index a pack is an orphan and its blobs are lost to the snapshots.
+func TestMissingIndexIsNamed(t *testing.T) {
+	_, files, results := sample(t)
 	for _, e := range results[0].Added {
 		if e.Name.Kind == chunkstore.Index {
 			must(t, files.Remove(t.Context(), e.Name))

@@ -302,7 +302,7 @@ func TestDamageIsHealedOnce(t *testing.T) {
 }
 
 func TestSecondPlaceOfABlobIsTried(t *testing.T) {
-	r, files := newRepo(t, Options{})
+	_, files := newRepo(t, Options{})
 	content := noise("twice", 10_000)
 	var packs []chunkstore.Name
 	for range 2 {
