@@ -97,7 +97,9 @@ func TestApplyRefusals(t *testing.T) {
 		{"submission to an authority that is not the registrant's", nil, cmd(started, change(testSubmission("s2", 1, 2),
 			func(c *registrypb.RegisterSubmission) { c.Authority = wenzhou })), ErrUnknownRegistrant},
 		{"submission into an unknown repository", nil, cmd(started, change(testSubmission("s2", 1, 2),
-			func(c *registrypb.RegisterSubmission) { c.Manifest.Repository = RepositoryID(shangcheng, "standard", 2) })), ErrUnknownRepository},
+			func(c *registrypb.RegisterSubmission) {
+				c.Manifest.Repository = RepositoryID(shangcheng, "standard", 2)
+			})), ErrUnknownRepository},
 		{"submission into another centre's repository", append(testNetwork(), cmd(started, testRepository(wenzhou, 1))),
 			cmd(started, change(testSubmission("s2", 1, 1),
 				func(c *registrypb.RegisterSubmission) { c.Manifest.Repository = RepositoryID(wenzhou, "standard", 1) })), ErrUnknownRepository},
@@ -108,7 +110,9 @@ func TestApplyRefusals(t *testing.T) {
 			func(c *registrypb.RegisterSubmission) { c.Manifest.Files++ })), ErrManifestExists},
 		{"submission that puts a known manifest elsewhere", append(full, cmd(started, testRepository(shangcheng, 2))),
 			cmd(started, change(testSubmission("s2", 1, 1),
-				func(c *registrypb.RegisterSubmission) { c.Manifest.Repository = RepositoryID(shangcheng, "standard", 2) })), ErrManifestExists},
+				func(c *registrypb.RegisterSubmission) {
+					c.Manifest.Repository = RepositoryID(shangcheng, "standard", 2)
+				})), ErrManifestExists},
 
 		{"receipt for an unknown repository", nil, cmd(started, change(testReceipt(1, 3),
 			func(r *registrypb.Receipt) { r.Repository = "330102-standard-7" })), ErrUnknownRepository},

@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/protobuf/proto"
 
 	"dengbei/registry/registrypb"
-	"dengbei/registry/tlog"
 )
 
 const (
@@ -162,7 +162,7 @@ type log struct {
 
 func newLog(t testing.TB, commands ...*registrypb.Command) *log {
 	t.Helper()
-	l := &log{t, openState(t, t.TempDir())}
+	l := &log{t, openStateOn(t, vfs.NewMem(), "state")}
 	for _, r := range l.apply(commands...) {
 		if r.Err() != nil {
 			t.Fatalf("prepare: %v", r.Err())
@@ -171,9 +171,11 @@ func newLog(t testing.TB, commands ...*registrypb.Command) *log {
 	return l
 }
 
-func openState(t testing.TB, dir string) *State {
+func openState(t testing.TB, dir string) *State { return openStateOn(t, vfs.Default, dir) }
+
+func openStateOn(t testing.TB, disk vfs.FS, dir string) *State {
 	t.Helper()
-	s, err := Open(dir, Options{CacheBytes: 1 << 20, CheckNote: func(*registrypb.PublishCheckpoint) error { return nil }})
+	s, err := openOn(disk, dir, Options{CacheBytes: 1 << 20, CheckNote: func(*registrypb.PublishCheckpoint) error { return nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,5 +226,3 @@ func statementFor(t testing.TB, s *State, seq uint64, by ed25519.PrivateKey) *re
 	sig := ed25519.Sign(by, CertificateStatement(testOrigin, rec.GetNumber(), seq, commitment))
 	return &registrypb.StatementSignature{Seq: seq, Signature: base64.StdEncoding.EncodeToString(sig)}
 }
-
-var _ = tlog.LeafSize

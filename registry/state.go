@@ -5,12 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/protobuf/proto"
 
 	"dengbei/registry/registrypb"
@@ -71,7 +71,12 @@ const maxCached = 1 << 14
 // Open opens the state in dir, or makes an empty one. It returns an error matching [ErrCorrupt] for a directory that
 // cannot be read; a directory belongs to one State at a time.
 func Open(dir string, opts Options) (*State, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	return openOn(vfs.Default, dir, opts)
+}
+
+// openOn is Open on a file system of choice.
+func openOn(fs vfs.FS, dir string, opts Options) (*State, error) {
+	if err := fs.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("open registry state: %w", err)
 	}
 	size := opts.CacheBytes
@@ -80,7 +85,7 @@ func Open(dir string, opts Options) (*State, error) {
 	}
 	cache := pebble.NewCache(size + 2*memTableBytes) // Pebble takes its memtables out of the cache
 	defer cache.Unref()
-	db, err := pebble.Open(dir, pebbleOptions(cache))
+	db, err := pebble.Open(dir, pebbleOptions(fs, cache))
 	if err != nil {
 		if pebble.IsCorruptionError(err) {
 			err = fmt.Errorf("%w (%w)", ErrCorrupt, err)
@@ -95,8 +100,9 @@ func Open(dir string, opts Options) (*State, error) {
 	return s, nil
 }
 
-func pebbleOptions(cache *pebble.Cache) *pebble.Options {
+func pebbleOptions(fs vfs.FS, cache *pebble.Cache) *pebble.Options {
 	o := &pebble.Options{
+		FS:                 fs,
 		Cache:              cache,
 		FormatMajorVersion: pebble.FormatTableFormatV6, // fixed: a newer one would keep older builds from restoring
 		MemTableSize:       memTableBytes,
@@ -169,13 +175,14 @@ func decodeEdge(b []byte) (edge, error) {
 	return edge{int64(binary.BigEndian.Uint64(b)), tlog.Hash(b[8:])}, nil
 }
 
-// Close waits until every reader has left and closes the directory. Readers that come later get [ErrClosed]; channels
-// of [State.Changed] are closed.
+// Close closes the channels of [State.Changed], waits until every reader has left and closes the directory. Readers
+// that come later get [ErrClosed].
 func (s *State) Close() error {
 	if !s.gate.shut() {
 		return nil
 	}
 	s.announce()
+	<-s.gate.empty
 	if err := s.pebble.Close(); err != nil {
 		return fmt.Errorf("close registry state %s: %w", s.dir, err)
 	}
@@ -252,18 +259,16 @@ func (g *gate) leave() {
 	}
 }
 
-// shut waits for the readers inside. It returns false if the gate was shut before.
+// shut lets nobody in any more. It returns false if the gate was shut before.
 func (g *gate) shut() bool {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.closed {
-		g.mu.Unlock()
 		return false
 	}
 	g.closed = true
 	if g.inside == 0 {
 		close(g.empty)
 	}
-	g.mu.Unlock()
-	<-g.empty
 	return true
 }
