@@ -456,3 +456,31 @@ func TestKilledBackupLeavesASoundRepository(t *testing.T) {
 	restic(t, files.Dir(), "restore", all[0].ID.Hex(), "--target", target)
 	sameTree(t, target, src)
 }
+
+func TestRestoreWithoutAnIndex(t *testing.T) {
+	t.Parallel()
+	src := t.TempDir()
+	sampleTree(t, src)
+	repo, files := newRepo(t, repository.Options{})
+	r := backup(t, repo, archive.Root{Path: "/", Source: src})
+	for e, err := range files.List(t.Context(), chunkstore.Index) {
+		must(t, err)
+		must(t, files.Remove(t.Context(), e.Name))
+	}
+	repo, err := repository.Open(t.Context(), files, password, repository.Options{ReadHeaders: true})
+	must(t, err)
+	target := t.TempDir()
+	_, err = restore.Restore(t.Context(), repo, r.SnapshotID, target, restore.Options{Owner: os.Getuid() == 0})
+	must(t, err)
+	if os.Getuid() == 0 {
+		sameTree(t, target, src)
+	}
+	// The next backup writes the index anew.
+	if again := backup(t, repo, archive.Root{Path: "/", Source: src}); again.Stats.DataBlobs != 0 || again.Tree != r.Tree {
+		t.Errorf("backup after the index was lost stores %+v; want nothing new", again.Stats)
+	}
+	repo, err = repository.Open(t.Context(), files, password, repository.Options{})
+	must(t, err)
+	noFindings(t, repo)
+	restic(t, files.Dir(), "check", "--read-data")
+}

@@ -112,7 +112,7 @@ func TestHeaders(t *testing.T) {
 }
 
 func TestKeyFilesThatCostTooMuch(t *testing.T) {
-	for _, c := range []Scrypt{{1 << 30, 8, 1}, {1 << 40, 1, 1}, {1024, 1 << 40, 1}, {1024, 8, 65}, {1023, 8, 1}, {0, 8, 1}, {1024, 0, 1}, {1024, 8, 0}, {-2, -8, -1}} {
+	for _, c := range []Scrypt{{1 << 30, 8, 1}, {1 << 40, 1, 1}, {1024, 1 << 40, 1}, {1024, 8, 1 << 20}, {32768, 8, 33}, {1023, 8, 1}, {0, 8, 1}, {1024, 0, 1}, {1024, 8, 0}, {-2, -8, -1}} {
 		if err := c.check(); !errors.Is(err, ErrUnreadable) {
 			t.Errorf("%+v.check() = %v; want ErrUnreadable", c, err)
 		}

@@ -45,7 +45,8 @@ type table struct {
 	known map[ID]uint32 // position in packs
 	pages [][]tableEntry
 	count uint32
-	slots []uint32 // position in pages + 1; length is a power of two
+	slots []uint32    // position in pages + 1; length is a power of two
+	loose map[ID]bool // packs that are known from their headers only
 }
 
 // tableEntry is a PackedBlob with its pack, without padding.
@@ -59,7 +60,7 @@ type tableEntry struct {
 const pageEntries = 1 << 13 // growing by pages never copies what is there
 
 func newTable() *table {
-	return &table{seed: maphash.MakeSeed(), known: make(map[ID]uint32), slots: make([]uint32, 1<<10)}
+	return &table{seed: maphash.MakeSeed(), known: make(map[ID]uint32), loose: make(map[ID]bool), slots: make([]uint32, 1<<10)}
 }
 
 // Location is where a blob lies.
@@ -145,11 +146,23 @@ func (t *table) has(typ BlobType, id ID) bool {
 	return false
 }
 
-func (t *table) hasPack(pack ID) bool {
+// indexed reports whether an index file names pack.
+func (t *table) indexed(pack ID) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	_, ok := t.known[pack]
-	return ok
+	return ok && !t.loose[pack]
+}
+
+// markLoose notes whether pack is known from its header only.
+func (t *table) markLoose(pack ID, loose bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if loose {
+		t.loose[pack] = true
+	} else {
+		delete(t.loose, pack)
+	}
 }
 
 func (t *table) location(e *tableEntry) Location {

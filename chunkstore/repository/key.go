@@ -22,9 +22,10 @@ const (
 	// maxKeyFileBytes bounds a key file; stock restic's are under 500 bytes.
 	maxKeyFileBytes = 64 << 10
 
-	// A planted key file must not make opening the repository cost more than this. Stock restic stays under 60 MiB.
-	maxScryptMemory = 512 << 20
-	maxScryptPasses = 64
+	// A planted key file must not make opening the repository cost more than this: 128 MiB and a few seconds. Stock
+	// restic stays under 60 MiB and aims at half a second.
+	maxScryptMemory = 128 << 20
+	maxScryptWork   = 32 * 32768 * 8
 )
 
 // Scrypt is the cost of guessing a password. The zero Scrypt means N=32768, r=8, p=1: 32 MiB and a tenth of a second.
@@ -39,8 +40,8 @@ func (c Scrypt) orDefault() Scrypt {
 
 // check refuses parameters that scrypt rejects or that cost too much.
 func (c Scrypt) check() error {
-	if c.N < 2 || c.N&(c.N-1) != 0 || c.R < 1 || c.P < 1 || c.P > maxScryptPasses ||
-		c.N > maxScryptMemory/128 || c.R > maxScryptMemory/128/c.N {
+	if c.N < 2 || c.N&(c.N-1) != 0 || c.R < 1 || c.P < 1 ||
+		c.N > maxScryptMemory/128 || c.R > maxScryptMemory/128/c.N || c.P > maxScryptWork/(c.N*c.R) {
 		return fmt.Errorf("scrypt parameters N=%d r=%d p=%d: %w", c.N, c.R, c.P, ErrUnreadable)
 	}
 	return nil

@@ -34,6 +34,10 @@ type Options struct {
 
 	// KeyID, if not zero, is the only key file tried. Planted keys then cost nothing.
 	KeyID digest.Digest
+
+	// ReadHeaders has [Open] find blobs in packs that no readable index file names, from the packs' own headers: the way
+	// to read a repository whose index is lost. The next session's [Session.Adopt] then writes a new index.
+	ReadHeaders bool
 }
 
 // The sizes of packs.
@@ -224,7 +228,36 @@ func (r *Repository) loadIndex(ctx context.Context) error {
 			r.table.addPack(IDOf(pack.ID), blobs)
 		}
 	}
-	return nil
+	if !r.options.ReadHeaders {
+		return nil
+	}
+	_, err := r.unindexed(ctx, func(e chunkstore.Entry, blobs []PackedBlob) {
+		r.table.addPack(IDOf(e.Name.ID), blobs)
+		r.table.markLoose(IDOf(e.Name.ID), true)
+	})
+	return err
+}
+
+// unindexed calls found for each pack that no index file names and that is one of this repository, and counts them.
+func (r *Repository) unindexed(ctx context.Context, found func(chunkstore.Entry, []PackedBlob)) (int, error) {
+	n := 0
+	for e, err := range r.files.List(ctx, chunkstore.Pack) {
+		if err != nil {
+			return n, err
+		}
+		if r.table.indexed(IDOf(e.Name.ID)) {
+			continue
+		}
+		blobs, err := r.PackHeader(ctx, e.Name, e.SizeBytes)
+		if ctx.Err() != nil {
+			return n, ctx.Err()
+		}
+		if err == nil && len(blobs) > 0 {
+			found(e, blobs)
+			n++
+		}
+	}
+	return n, nil
 }
 
 // ReadIndex returns the packs that one index file lists.

@@ -308,31 +308,20 @@ func (s *Session) SaveSnapshot(ctx context.Context, sn *Snapshot) (chunkstore.Na
 // Adopt takes up whole packs that no index file names, left by a session that was cut off, so that their blobs need
 // not be stored again. It returns how many. Packs that are not of this repository are passed over. They count as added.
 func (s *Session) Adopt(ctx context.Context) (int, error) {
-	adopted := 0
-	for e, err := range s.repo.files.List(ctx, chunkstore.Pack) {
-		if err != nil {
-			return adopted, s.fail(fmt.Errorf("adopt packs: %w", err))
-		}
+	n, err := s.repo.unindexed(ctx, func(e chunkstore.Entry, blobs []PackedBlob) {
 		id := IDOf(e.Name.ID)
-		if s.repo.table.hasPack(id) {
-			continue
-		}
-		blobs, err := s.repo.PackHeader(ctx, e.Name, e.SizeBytes)
-		if ctx.Err() != nil {
-			return adopted, s.fail(ctx.Err())
-		}
-		if err != nil || len(blobs) == 0 {
-			continue
-		}
 		s.repo.table.addPack(id, blobs)
+		s.repo.table.markLoose(id, false)
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.unindexed = append(s.unindexed, indexPack{id, blobs})
 		s.blobs += len(blobs)
 		s.added = append(s.added, e)
-		s.mu.Unlock()
-		adopted++
+	})
+	if err != nil {
+		return n, s.fail(fmt.Errorf("adopt packs: %w", err))
 	}
-	return adopted, nil
+	return n, nil
 }
 
 // Added lists the files that the session stored, ascending by kind and name. After a successful [Session.SaveSnapshot]
