@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,9 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func at() time.Time { return time.Date(2026, 3, 1, 1, 2, 3, 0, time.UTC) }
+
+// sharedFormats are loaded once for all tests: under the race detector it takes long.
+var sharedFormats = sync.OnceValue(func() *Formats { return new(Formats) })
 
 // sample returns a file of testdata.
 func sample(t testing.TB, name string) []byte {
@@ -58,7 +62,7 @@ func pack(t testing.TB, files map[string][]byte) Package {
 
 func inspect(t testing.TB, p Package) *Report {
 	t.Helper()
-	r, err := Inspect(t.Context(), p, YJ(), Options{Now: at()})
+	r, err := Inspect(t.Context(), p, YJ(), Options{Now: at(), Formats: sharedFormats()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +228,7 @@ func TestOverall(t *testing.T) {
 
 func TestUnknownItemOfASchemeIsNotRun(t *testing.T) {
 	s := Scheme{Link: "YJ", Version: "local", Items: []Item{{ID: "3-5", Kind: Automatic, Blocking: true}, {ID: "4-2", Kind: External, Blocking: true, Reason: "no_engine"}}}
-	r, err := Inspect(t.Context(), pack(t, map[string][]byte{"b.png": sample(t, "lorem-ipsum.im.png")}), s, Options{Now: at()})
+	r, err := Inspect(t.Context(), pack(t, map[string][]byte{"b.png": sample(t, "lorem-ipsum.im.png")}), s, Options{Now: at(), Formats: sharedFormats()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +260,7 @@ func TestReportIsDeterministic(t *testing.T) {
 	for i := range 5 {
 		p := pack(t, files)
 		slices.SortFunc(p.Submission.Records[0].Files, func(a, b intake.File) int { return strings.Compare(b.Path, a.Path) })
-		r, err := Inspect(t.Context(), p, YJ(), Options{Now: at(), Workers: 1 + i})
+		r, err := Inspect(t.Context(), p, YJ(), Options{Now: at(), Workers: 1 + i, Formats: sharedFormats()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -53,7 +53,8 @@ const (
 )
 
 // Receive starts the reception of sub, which is validated and passed through the secrecy gate before a byte is stored.
-// A submission that is already here gives [*ExistsError], one that is just being received [ErrBusy].
+// A submission that is already here gives [*ExistsError], one that is just being received [ErrBusy]. If the one here was
+// returned or refused, the caller may set it back to [Received] instead of taking the same bytes again.
 func (q *Quarantine) Receive(sub *Submission, signature []byte, receivedAt time.Time) (*Incoming, error) {
 	if len(signature) > MaxSignatureBytes {
 		return nil, &RuleError{Rule: RuleForm, Item: "signature", What: fmt.Sprintf("%d bytes long, the limit is %d", len(signature), MaxSignatureBytes), Way: "sign again"}

@@ -36,6 +36,8 @@ func (p Phase) next() []Phase {
 		return []Phase{Snapshotted, Returned, Refused}
 	case Snapshotted: // the registry may refuse, for example a revoked registrant
 		return []Phase{Registered, Returned, Refused}
+	case Returned, Refused: // the same content was sent again: a refusal never blocks it, and its bytes are here
+		return []Phase{Received}
 	default:
 		return nil
 	}

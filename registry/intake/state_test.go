@@ -124,6 +124,10 @@ func TestSetStateRefuses(t *testing.T) {
 		} else {
 			f.Close()
 		}
+		again := func(s *State) error { s.Phase, s.Reasons = Received, nil; return nil }
+		if err := q.SetState(id, again); err != nil {
+			t.Fatalf("SetState(RECEIVED) of a %s submission that was sent again = %v", p, err)
+		}
 	}
 	if err := q.SetState(digest.Of([]byte("no")), func(*State) error { return nil }); !errors.Is(err, ErrNotFound) {
 		t.Fatalf("SetState of nothing = %v; want ErrNotFound", err)
