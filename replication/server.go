@@ -22,6 +22,9 @@ const (
 	// maxData is the most data in one reply.
 	maxData = 1 << 20
 
+	// sendData is the most that is sent in one reply: with its framing it fits grpc's pool of 1 MiB buffers.
+	sendData = 512 << 10
+
 	// maxFetchFiles bounds one FetchRequest.
 	maxFetchFiles = 1024
 
@@ -51,7 +54,7 @@ type ServerConfig struct {
 	// return at once. Nil for nobody.
 	Damaged func(repository, name string, err error)
 
-	// MaxStreams bounds the streams served at once, each of which takes [maxData] of memory. Beyond it callers are sent
+	// MaxStreams bounds the streams served at once, each of which takes 512 KiB for reading. Beyond it callers are sent
 	// away and come back. Default 64.
 	MaxStreams int
 }
@@ -76,7 +79,7 @@ func NewServer(c ServerConfig) (*Server, error) {
 		c.Damaged = func(string, string, error) {}
 	}
 	s := &Server{config: c, slots: make(chan struct{}, c.MaxStreams)}
-	s.buffers.New = func() any { b := make([]byte, maxData); return &b }
+	s.buffers.New = func() any { b := make([]byte, sendData); return &b }
 	return s, nil
 }
 

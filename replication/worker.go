@@ -157,7 +157,8 @@ func (w *worker) fetch(ctx context.Context, ready []*job) (progress bool, err er
 	defer cancel()
 	watchdog := time.AfterFunc(w.c.Stall, cancel)
 	defer watchdog.Stop()
-	stream, err := w.c.Sources[w.source].Client.Fetch(streaming, req, grpc.MaxCallRecvMsgSize(2*maxData))
+	stream, err := w.c.Sources[w.source].Client.Fetch(streaming, req, grpc.MaxCallRecvMsgSize(2*maxData),
+		grpc.ForceCodecV2(newReplyCodec()))
 	if err != nil {
 		return false, wire(err)
 	}
