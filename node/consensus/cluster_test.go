@@ -129,6 +129,7 @@ type network struct {
 	dir   string
 	ca    *identity.CA
 	trust *identity.Trust
+	pulse time.Duration // heartbeat, election and almost the lease
 
 	mu        sync.Mutex // guards the maps
 	addresses map[string]string
@@ -142,7 +143,7 @@ func newNetwork(t *testing.T) *network {
 		t.Fatal(err)
 	}
 	return &network{
-		t: t, dir: t.TempDir(), ca: ca, trust: identity.NewTrust("zj", ca.Cert), addresses: map[string]string{}, revoked: map[string]bool{},
+		t: t, dir: t.TempDir(), pulse: 300 * time.Millisecond, ca: ca, trust: identity.NewTrust("zj", ca.Cert), addresses: map[string]string{}, revoked: map[string]bool{},
 	}
 }
 
@@ -231,7 +232,7 @@ func (n *network) tryStart(code string, roles ...identity.Role) (*member, error)
 		Dir: filepath.Join(dir, "raft"), ServerID: m.id, FSM: m.fsm, Listener: m.mux.Listener(identity.ProtoRaft),
 		Dial: n.dial(m.cred), Applied: m.fsm.applied, TrailingLogs: 4, Logger: slog.New(slog.DiscardHandler),
 		Timing: Timing{
-			Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, LeaderLease: 250 * time.Millisecond,
+			Heartbeat: n.pulse, Election: n.pulse, LeaderLease: n.pulse * 5 / 6,
 			Commit: 10 * time.Millisecond, Transport: 2 * time.Second,
 		},
 	})

@@ -34,6 +34,9 @@ const (
 
 	// closeTimeout bounds each step of Close.
 	closeTimeout = 10 * time.Second
+
+	// handOverPause is between attempts to hand leadership over that fail at once.
+	handOverPause = 50 * time.Millisecond
 )
 
 // Config is what a member needs. Listener is closed by the member.
@@ -247,15 +250,11 @@ func keepsState(cfg Config, logs raft.LogStore, snaps raft.SnapshotStore) (bool,
 	return applied >= want, nil
 }
 
-// Close hands leadership over if this node leads and others vote, then stops. Every step is bounded. Later calls return the first's
+// Close hands leadership over if this node leads and others vote, then stops. Both are bounded by 10 s. Later calls return the first's
 // result.
 func (r *Raft) Close() error {
 	r.closing.Do(func() {
-		if r.IsLeader() && r.otherVoters() {
-			if err := waitFuture(r.raft.LeadershipTransfer(), closeTimeout); err != nil {
-				r.cfg.Logger.Warn("leadership was not handed over before closing", "err", err)
-			}
-		}
+		r.handOver()
 		r.closeErr = r.release()
 	})
 	return r.closeErr
@@ -265,6 +264,22 @@ func (r *Raft) Close() error {
 func (r *Raft) Abort() error {
 	r.closing.Do(func() { r.closeErr = r.release() })
 	return r.closeErr
+}
+
+// handOver tries until it leads no more: one attempt gives up after an election's time, and the heir may just be busy.
+func (r *Raft) handOver() {
+	end := time.Now().Add(closeTimeout)
+	for r.IsLeader() && r.otherVoters() {
+		left := time.Until(end)
+		if left <= 0 {
+			r.cfg.Logger.Warn("leadership was not handed over before closing", "centre", r.cfg.ServerID)
+			return
+		}
+		started := time.Now()
+		if err := waitFuture(r.raft.LeadershipTransfer(), left); err != nil && time.Since(started) < handOverPause {
+			time.Sleep(min(handOverPause, left)) // refused at once: the heir is not caught up, say
+		}
+	}
 }
 
 func (r *Raft) otherVoters() bool {

@@ -42,14 +42,15 @@ func TestLeaderIsKilledAndReturns(t *testing.T) {
 
 func TestCloseHandsLeadershipOver(t *testing.T) {
 	n := newNetwork(t)
+	n.pulse = time.Second // a busy machine must not take leadership away first
 	ms := n.trio()
 	leader := awaitLeader(t, ms...)
 	rest := others(ms, leader)
 	term := leader.Term()
 	leader.stop(t, leader.Close)
-	// It saw its successor's term before it stopped; a leader that merely stops keeps its own.
-	if got := leader.Term(); got <= term {
-		t.Errorf("term of the closed leader = %d; want more than %d", got, term)
+	// The heir is elected when Close returns; a leader that merely stops is missed a heartbeat later.
+	if a, b := rest[0].Term(), rest[1].Term(); max(a, b) <= term {
+		t.Errorf("terms after Close = %d, %d; want one above %d", a, b, term)
 	}
 	awaitLeader(t, rest...)
 	if _, _, err := leader.Propose(t.Context(), number(1)); !errors.Is(err, ErrClosed) {
@@ -259,6 +260,21 @@ func one(t *testing.T) (n *network, dir string) {
 	return n, filepath.Join(n.dir, "330000")
 }
 
+func TestLastVoterIsNotRemoved(t *testing.T) {
+	n := newNetwork(t)
+	m := n.start("330000", identity.Voter)
+	if err := m.Bootstrap(m.id); err != nil {
+		t.Fatal(err)
+	}
+	awaitLeader(t, m)
+	for name, change := range map[string]func(context.Context, string) error{"Remove": m.Remove, "Demote": m.Demote} {
+		if err := change(t.Context(), m.id); err == nil || errors.Is(err, ErrOutcomeUnknown) {
+			t.Errorf("%s of the last voter = %v; want a refusal and nothing unknown", name, err)
+		}
+	}
+	awaitLeader(t, m)
+}
+
 func TestStartRule(t *testing.T) {
 	for _, tt := range []struct {
 		name         string
@@ -284,6 +300,7 @@ func TestStartRule(t *testing.T) {
 		}, ErrStateAhead, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // they mostly wait for elections
 			n, dir := one(t)
 			tt.change(t, dir)
 			m, err := n.tryStart("330000", identity.Voter)

@@ -58,7 +58,8 @@ func (r *Raft) Remove(ctx context.Context, serverID string) error {
 	})
 }
 
-// change runs a membership change on the leader; its errors are Propose's.
+// change runs a membership change on the leader. Its errors are Propose's, and Raft's own for a change that makes no sense, such as
+// removing the last voter, which was not appended.
 func (r *Raft) change(ctx context.Context, what, serverID string, do func(time.Duration) raft.IndexFuture) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -67,9 +68,21 @@ func (r *Raft) change(ctx context.Context, what, serverID string, do func(time.D
 		return fmt.Errorf("%s %s: %w", what, serverID, ErrClosed)
 	}
 	if err := r.wait(ctx, do(timeLeft(ctx))); err != nil {
-		return fmt.Errorf("%s %s: %w", what, serverID, proposeError(ctx, err))
+		return fmt.Errorf("%s %s: %w", what, serverID, changeError(ctx, err))
 	}
 	return nil
+}
+
+func changeError(ctx context.Context, err error) error {
+	for _, known := range []error{
+		raft.ErrNotLeader, raft.ErrLeadershipTransferInProgress, raft.ErrEnqueueTimeout, raft.ErrLeadershipLost, raft.ErrRaftShutdown,
+		context.Canceled, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, known) {
+			return proposeError(ctx, err)
+		}
+	}
+	return err
 }
 
 // Servers returns the members as this node knows them, in Raft's order.
