@@ -270,13 +270,17 @@ func (f *Files) readConfig() ([]byte, error) {
 	return b, err
 }
 
-// Verify re-reads name and hashes it: nil, [digest.ErrMismatch], [fs.ErrNotExist], or why it could not be read.
+// Verify re-reads name, from the disk where the system lets it, and hashes it: nil, [digest.ErrMismatch],
+// [fs.ErrNotExist], or why it could not be read.
 func (f *Files) Verify(ctx context.Context, name Name) error {
 	r, err := f.Open(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+	if v, ok := r.(*verifying); ok {
+		dropCache(v.file)
+	}
 	_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, copyBytes))
 	return err
 }

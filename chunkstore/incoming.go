@@ -12,8 +12,6 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"dengbei/chunkstore/digest"
 )
 
@@ -132,9 +130,7 @@ func (in *Incoming) commit(ctx context.Context) error {
 	if err := in.file.Sync(); err != nil {
 		return err
 	}
-	// Synced pages can be dropped from the cache, so that reading back asks the disk and not the memory. It is advice:
-	// where it is not taken the hash still covers what the kernel would write.
-	_ = unix.Fadvise(int(in.file.Fd()), 0, 0, unix.FADV_DONTNEED)
+	dropCache(in.file)
 	stored := digest.SHA256.New()
 	if err := copyContext(ctx, stored, io.NewSectionReader(in.file, 0, in.size+1)); err != nil {
 		return err

@@ -126,6 +126,27 @@ func writeKey(ctx context.Context, files Files, master *secret, password string,
 	return chunkstore.Entry{Name: name, SizeBytes: n}, err
 }
 
+// findKey returns the master key of the first key file that opens with password, or nil.
+func findKey(ctx context.Context, files Files, password string) (*secret, chunkstore.Name, error) {
+	for e, err := range files.List(ctx, chunkstore.Key) {
+		if err != nil {
+			return nil, chunkstore.Name{}, err
+		}
+		b, err := readAll(ctx, files, e.Name, maxKeyFileBytes)
+		if err != nil {
+			continue // junk, or rotten: it opens nothing
+		}
+		k, err := decodeKeyFile(b)
+		if err != nil {
+			continue
+		}
+		if master, err := k.open(password); err == nil {
+			return master, e.Name, nil
+		}
+	}
+	return nil, chunkstore.Name{}, ctx.Err()
+}
+
 // AddKey lets password open the repository too, and returns the key file that was written.
 func (r *Repository) AddKey(ctx context.Context, password string, cost Scrypt) (chunkstore.Entry, error) {
 	if password == "" {

@@ -107,18 +107,26 @@ func Init(ctx context.Context, files Files, password string, o Options) (*Reposi
 	if err != nil {
 		return nil, fmt.Errorf("init repository: %w", err)
 	}
-	// The key goes first: a config without a key would never open, a key without config is an empty start.
-	master := randomSecret()
-	key, err := writeKey(ctx, files, master, password, o.Scrypt, time.Now())
+	// The key goes first: a config without a key would never open, a key without config is an empty start. Such a key is
+	// used again: stock restic stops at a key that opens with the password and is not the config's.
+	master, key, err := findKey(ctx, files, password)
 	if err != nil {
 		return nil, fmt.Errorf("init repository: %w", err)
+	}
+	if master == nil {
+		master = randomSecret()
+		e, err := writeKey(ctx, files, master, password, o.Scrypt, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("init repository: %w", err)
+		}
+		key = e.Name
 	}
 	sealed := master.seal(append(make([]byte, ivBytes), plain...))
 	name := chunkstore.Name{Kind: chunkstore.Config, ID: digest.Of(sealed)}
 	if _, err := files.Put(ctx, name, bytes.NewReader(sealed)); err != nil {
 		return nil, fmt.Errorf("init repository: %w", err)
 	}
-	o.KeyID = key.Name.ID
+	o.KeyID = key.ID
 	return Open(ctx, files, password, o)
 }
 

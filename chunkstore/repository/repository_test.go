@@ -125,6 +125,25 @@ func TestInitAndOpenRefuse(t *testing.T) {
 	}
 }
 
+func TestInitGoesOnWhereItWasCutOff(t *testing.T) {
+	files, err := chunkstore.Create(t.TempDir())
+	must(t, err)
+	key, err := writeKey(t.Context(), files, randomSecret(), password, cheap, time.Now())
+	must(t, err)
+	r, err := Init(t.Context(), files, password, Options{Scrypt: cheap})
+	must(t, err)
+	if r.KeyName() != key.Name {
+		t.Errorf("Init() uses %v; want the key that is there, %v", r.KeyName(), key.Name)
+	}
+	n := 0
+	for range files.List(t.Context(), chunkstore.Key) {
+		n++
+	}
+	if n != 1 {
+		t.Errorf("%d keys; want one", n)
+	}
+}
+
 func TestPacksAreCutAndSpread(t *testing.T) {
 	r, files := newRepo(t, Options{PackBytes: 4 << 20, Compression: CompressOff})
 	s := r.NewSession()
