@@ -70,7 +70,7 @@ type GatherReport struct {
 // Gather fetches files from all sources at once: each stream takes a share, and a stream without work takes over what
 // another one has not begun. A file that a source lacks or delivers wrong comes from another source. A file counts once it
 // is durable, was re-hashed from disk and has the leaf root of the manifest; what is in the store already, with the right
-// size, is not read again. Small and irreplaceable files come first.
+// size, is not read again. What cannot be rebuilt, config and keys, comes first.
 //
 // Gather gives [ErrIncomplete] if files are missing at the end, [ErrFull], [ErrInconsistent], or an error matching
 // ctx.Err(). Whatever arrived before stays, whole files and parts, and is not fetched again by the next call.

@@ -114,9 +114,6 @@ type Incoming interface {
 
 // Documents is the local store of immutable documents named by their SHA-256. Methods may be called concurrently.
 type Documents interface {
-	// Has reports whether d is stored.
-	Has(ctx context.Context, d digest.Digest) (bool, error)
-
 	// Open returns the document, or an error matching fs.ErrNotExist.
 	Open(ctx context.Context, d digest.Digest) (io.ReadCloser, error)
 

@@ -17,6 +17,9 @@ const (
 	defaultRetryMin     = 2 * time.Second
 	defaultRetryMax     = 5 * time.Minute
 	defaultSegmentBytes = 1 << 30
+
+	// changePause makes one pass over the holdings out of a burst of registrations.
+	changePause = 100 * time.Millisecond
 )
 
 // Config is what a [Replicator] needs. Ledger, OpenStore, Documents, Peers and CacheDir are required.
@@ -130,6 +133,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 			timer.Stop()
 			return fmt.Errorf("replicate: %w", ctx.Err())
 		case <-r.c.Ledger.Changed():
+			pause(ctx, changePause)
 		case <-done:
 		case <-timer.C:
 		}

@@ -225,14 +225,6 @@ type Documents struct {
 	docs map[digest.Digest][]byte
 }
 
-// Has implements [replication.Documents].
-func (d *Documents) Has(_ context.Context, sum digest.Digest) (bool, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	_, ok := d.docs[sum]
-	return ok, nil
-}
-
 // Open implements [replication.Documents].
 func (d *Documents) Open(_ context.Context, sum digest.Digest) (io.ReadCloser, error) {
 	d.mu.Lock()
