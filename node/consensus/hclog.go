@@ -37,6 +37,9 @@ func slogLevel(l hclog.Level) slog.Level {
 // Log implements [hclog.Logger]. Keys are Raft's own; the group keeps them apart from ours.
 func (h *hcLog) Log(level hclog.Level, msg string, args ...any) {
 	l := slogLevel(level)
+	if l == slog.LevelError && aboutPeer(args) {
+		l = slog.LevelWarn // a peer that is away comes back without anybody's help, and is reported until then
+	}
 	if !h.slog.Enabled(context.Background(), l) {
 		return
 	}
@@ -47,6 +50,16 @@ func (h *hcLog) Log(level hclog.Level, msg string, args ...any) {
 		}
 	}
 	h.slog.Log(context.Background(), l, msg, slog.Group(h.name, all...))
+}
+
+// aboutPeer reports whether a message is about a call to one other member.
+func aboutPeer(args []any) bool {
+	for i := 0; i+1 < len(args); i += 2 {
+		if args[i] == "peer" || args[i] == "target" {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *hcLog) Trace(msg string, args ...any) { h.Log(hclog.Trace, msg, args...) }
