@@ -395,7 +395,7 @@ func TestKilledBackupLeavesASoundRepository(t *testing.T) {
 		}
 		must(t, os.WriteFile(filepath.Join(src, fmt.Sprint(i)), b, 0o644))
 	}
-	repo, files := newRepo(t, repository.Options{Compression: repository.CompressOff})
+	_, files := newRepo(t, repository.Options{Compression: repository.CompressOff})
 	packs := func() (n int) {
 		for _, err := range files.List(t.Context(), chunkstore.Pack) {
 			must(t, err)
@@ -446,7 +446,7 @@ func TestKilledBackupLeavesASoundRepository(t *testing.T) {
 		t.Errorf("tmp/ holds %v; want what the kills left swept", left)
 	}
 	restic(t, files.Dir(), "check", "--read-data")
-	repo, err = repository.Open(t.Context(), files, password, repository.Options{})
+	repo, err := repository.Open(t.Context(), files, password, repository.Options{})
 	must(t, err)
 	noFindings(t, repo)
 	all, _, err := repo.Snapshots(t.Context())

@@ -333,25 +333,14 @@ func (r *Repository) LoadBlob(ctx context.Context, typ BlobType, id ID, dst []by
 		if err == nil || ctx.Err() != nil {
 			return b, err
 		}
-		first = cmpErr(first, err)
+		if first == nil {
+			first = err
+		}
 	}
 	if err := r.heal(ctx, locations[0].Pack, first); err != nil {
 		return nil, err
 	}
 	return r.readBlob(ctx, locations[0], dst)
-}
-
-// Heal tells the healer, if there is one, that a pack could not be read. It returns nil when reading it again is worth
-// while, and otherwise cause.
-func (r *Repository) Heal(ctx context.Context, pack chunkstore.Name, cause error) error {
-	return r.heal(ctx, pack, cause)
-}
-
-func cmpErr(first, err error) error {
-	if first != nil {
-		return first
-	}
-	return err
 }
 
 func (r *Repository) readBlob(ctx context.Context, l Location, dst []byte) ([]byte, error) {

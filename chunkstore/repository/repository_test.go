@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -265,7 +266,7 @@ func (h *healing) Heal(ctx context.Context, name chunkstore.Name, cause error) e
 	if !ok {
 		return errors.New("no sound copy")
 	}
-	if err := h.Quarantine(name); err != nil && !absent(err) {
+	if err := h.Quarantine(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return h.PutBytes(ctx, name, b)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 
 	"dengbei/chunkstore"
 	"dengbei/chunkstore/digest"
@@ -117,6 +116,3 @@ func (r *Repository) saveUnpacked(ctx context.Context, kind chunkstore.Kind, pla
 	n, err := r.files.Put(ctx, name, bytes.NewReader(sealed))
 	return chunkstore.Entry{Name: name, SizeBytes: n}, err
 }
-
-// absent reports whether err says that a file is not there.
-func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
