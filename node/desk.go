@@ -186,6 +186,7 @@ func (d *desk) inspect(ctx context.Context, id digest.Digest) error {
 			Open: func(record int, path string) (io.ReadCloser, error) {
 				return d.quarantine.Open(id, record, path)
 			},
+			List: func(record int) ([]string, error) { return d.quarantine.Paths(id, record) },
 		}, fournature.YJ(), fournature.Options{Now: time.Now().UTC(), Workers: 1, Formats: &d.formats})
 		if err != nil {
 			return fmt.Errorf("inspect: %w", err)

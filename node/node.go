@@ -20,7 +20,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
@@ -31,6 +30,7 @@ import (
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 	"dengbei/registry"
+	"dengbei/registry/catalogue"
 	"dengbei/registry/intake"
 	"dengbei/registry/registrypb"
 	"dengbei/replication"
@@ -65,6 +65,7 @@ type Node struct {
 	cosigner   *cosigner
 	replicator *replication.Replicator
 	gossip     *gossip.Gossip
+	catalogue  *catalogue.Catalogue
 	alarms     alarms
 
 	recoverMu sync.Mutex // held by a recovery
@@ -119,7 +120,7 @@ func Run(ctx context.Context, cfg config.Config, log *slog.Logger, ready func(Ad
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	loops := []func(context.Context){
-		n.ledger.run, n.desk.run, n.desk.signStatements, n.holdings.watch, n.watchRevocations, n.found,
+		n.ledger.run, n.desk.run, n.desk.signStatements, n.holdings.watch, n.watchRevocations, n.followCatalogue, n.found,
 		(&reconciler{ledger: n.ledger, log: log}).run,
 		(&publisher{ledger: n.ledger, keys: n.keys, own: n.cosigner, log: log}).run,
 		n.replicate,
@@ -261,7 +262,7 @@ func (n *Node) startRaft(onClose func(func() error)) error {
 
 // snapshotApplied reads the state's own applied index from a snapshot: Raft's index also counts entries that the state
 // never sees.
-func (n *Node) snapshotApplied(meta raft.SnapshotMeta) (index uint64, err error) {
+func (n *Node) snapshotApplied(meta consensus.SnapshotMeta) (index uint64, err error) {
 	f, err := os.Open(n.cfg.Path("raft", "snapshots", meta.ID, "state.bin"))
 	if err != nil {
 		return 0, fmt.Errorf("snapshot %s: %w", meta.ID, err)
@@ -287,6 +288,10 @@ func (n *Node) assemble(onClose func(func() error)) (err error) {
 	if n.cosigner, err = openCosigner(n.cfg.Path("cosigned.json"), n.keys.Cosigner, n.fsm.State); err != nil {
 		return err
 	}
+	if n.catalogue, err = catalogue.Open(n.cfg.Path("catalogue.db"), catalogue.Options{Unseal: n.unsealForCatalogue}); err != nil {
+		return err
+	}
+	onClose(n.catalogue.Close)
 	n.replicator, err = replication.New(replication.Config{
 		Ledger: n.holdings, Documents: n.docs, Peers: n.holdings, OpenStore: n.holdings.OpenStore,
 		CacheDir: n.cfg.Path("sets"), BytesPerSecond: n.cfg.PullBytesPerSecond, RetryMin: 500 * time.Millisecond, RetryMax: 30 * time.Second,

@@ -138,6 +138,9 @@ func (s submissionsService) existing(id digest.Digest) (*nodepb.SubmitReply, err
 	if err != nil {
 		return nil, err
 	}
+	if view.GetState() == "returned" || view.GetState() == "refused" {
+		return s.again(id)
+	}
 	reply := &nodepb.SubmitReply{Id: id.Hex(), Existing: true, Submission: view}
 	state, err := s.n.quarantine.Load(id)
 	if isNotExist(err) {
@@ -152,6 +155,22 @@ func (s submissionsService) existing(id digest.Digest) (*nodepb.SubmitReply, err
 	}
 	reply.Receipt = &nodepb.Receipt{}
 	return reply, proto.Unmarshal(state.Receipt, reply.Receipt)
+}
+
+// again puts a submission that was returned or refused before the desk once more: a refusal never blocks a re-send, and
+// the very bytes are still here.
+func (s submissionsService) again(id digest.Digest) (*nodepb.SubmitReply, error) {
+	err := s.n.desk.setState(id, func(st *intake.State) error {
+		if st.Phase != intake.Returned && st.Phase != intake.Refused {
+			return nil
+		}
+		st.Phase, st.Reasons, st.Inspection, st.DecidedBy = intake.Received, nil, "", ""
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.existing(id)
 }
 
 func receiveFile(stream nodepb.Submissions_SubmitServer, in *intake.Incoming, record, file int, path string) error {
@@ -511,8 +530,8 @@ func (s submissionsService) Watch(req *nodepb.WatchSubmissionRequest, stream nod
 			return stream.Context().Err()
 		case <-moved:
 		case <-applied:
-			sleep(stream.Context(), 100*time.Millisecond) // many applies, one look
 		}
+		sleep(stream.Context(), 100*time.Millisecond) // many changes, one look
 	}
 }
 

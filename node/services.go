@@ -349,6 +349,9 @@ func (s networkService) Status(context.Context, *nodepb.StatusRequest) (*nodepb.
 	if reply.GetRecovering() {
 		reply.Alarms = append(reply.Alarms, "this centre's repositories are not here: run `dengbei recover`")
 	}
+	for id, err := range n.quarantine.Damaged() {
+		reply.Alarms = append(reply.Alarms, fmt.Sprintf("submission %s in the quarantine cannot be read: %v", id.Hex(), err))
+	}
 	for _, h := range n.healer.Recent() {
 		reply.Alarms = append(reply.Alarms, fmt.Sprintf("damaged file %s of %s was replaced by the copy of %s", h.File, h.Repository, h.Source))
 	}

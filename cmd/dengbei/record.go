@@ -111,7 +111,7 @@ func (a *app) recordListCommand() *cobra.Command {
 	f.StringVar(&q.Registrant, "registrant", "", "only this registrant's")
 	f.StringVar(&q.Text, "text", "", "only titles with this `TEXT`")
 	f.Uint32Var(&q.Limit, "limit", 0, "at most so many (0 = the node's limit)")
-	f.Uint64Var(&q.AfterSeq, "after", 0, "only positions in the log after this one")
+	f.Uint64Var(&q.BeforeSeq, "before", 0, "only positions in the log before this one: continues a list, which is newest first")
 	levelFlag(cmd, &level)
 	return cmd
 }

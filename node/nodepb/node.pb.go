@@ -2140,7 +2140,7 @@ type ListRecordsRequest struct {
 	Registrant    string                 `protobuf:"bytes,2,opt,name=registrant,proto3" json:"registrant,omitempty"`
 	Text          string                 `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
 	Limit         uint32                 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
-	AfterSeq      uint64                 `protobuf:"varint,5,opt,name=after_seq,json=afterSeq,proto3" json:"after_seq,omitempty"`
+	BeforeSeq     uint64                 `protobuf:"varint,5,opt,name=before_seq,json=beforeSeq,proto3" json:"before_seq,omitempty"` // continues a list, which is newest first: records before this position; 0 = from the newest
 	Level         ReadLevel              `protobuf:"varint,6,opt,name=level,proto3,enum=dengbei.node.v1.ReadLevel" json:"level,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2204,9 +2204,9 @@ func (x *ListRecordsRequest) GetLimit() uint32 {
 	return 0
 }
 
-func (x *ListRecordsRequest) GetAfterSeq() uint64 {
+func (x *ListRecordsRequest) GetBeforeSeq() uint64 {
 	if x != nil {
-		return x.AfterSeq
+		return x.BeforeSeq
 	}
 	return 0
 }
@@ -4175,15 +4175,16 @@ const file_node_nodepb_node_proto_rawDesc = "" +
 	"\rDecideRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\averdict\x18\x02 \x01(\tR\averdict\x12\x18\n" +
-	"\areasons\x18\x03 \x03(\tR\areasons\"\xcb\x01\n" +
+	"\areasons\x18\x03 \x03(\tR\areasons\"\xcd\x01\n" +
 	"\x12ListRecordsRequest\x12\x1c\n" +
 	"\tauthority\x18\x01 \x01(\tR\tauthority\x12\x1e\n" +
 	"\n" +
 	"registrant\x18\x02 \x01(\tR\n" +
 	"registrant\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x1b\n" +
-	"\tafter_seq\x18\x05 \x01(\x04R\bafterSeq\x120\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x1d\n" +
+	"\n" +
+	"before_seq\x18\x05 \x01(\x04R\tbeforeSeq\x120\n" +
 	"\x05level\x18\x06 \x01(\x0e2\x1a.dengbei.node.v1.ReadLevelR\x05level\"c\n" +
 	"\x10ListRecordsReply\x121\n" +
 	"\arecords\x18\x01 \x03(\v2\x17.dengbei.node.v1.RecordR\arecords\x12\x1c\n" +
