@@ -13,6 +13,7 @@ import (
 
 	"dengbei/chunkstore/digest"
 	"dengbei/replication"
+	"dengbei/replication/manifest"
 	"dengbei/replication/replicationpb"
 	"dengbei/replication/replicationtest"
 )
@@ -346,19 +347,28 @@ func TestRunCachedSet(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		spoil func(t *testing.T, path string)
-		asked int64 // documents fetched again
 	}{
-		{"whole", func(*testing.T, string) {}, 0},
+		{"whole", func(*testing.T, string) {}},
 		{"torn", func(t *testing.T, path string) {
 			if err := os.Truncate(path, 200); err != nil {
 				t.Fatal(err)
 			}
-		}, 0},
+		}},
+		{"of a chain that the registry does not know", func(t *testing.T, path string) {
+			f := replicationtest.File("data", []byte("elsewhere"))
+			_, set, err := manifest.Next(manifest.Set{}, repository, "", []manifest.File{f}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, set.Encode(), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		{"gone", func(t *testing.T, path string) {
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}
-		}, 0},
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			owner := newCentre(t, "owner-1", nil)
@@ -373,7 +383,6 @@ func TestRunCachedSet(t *testing.T) {
 			stop()
 			tt.spoil(t, filepath.Join(h.cache, repository+".set"))
 			net.refuse = nil
-			owner.asked.Store(0)
 			owner.grpc.Stop() // everything is there already
 			h.start(t, nil)
 			h.confirms(t, 1)
