@@ -71,6 +71,18 @@ func (d *demo) handIn(ctx context.Context) error {
 		return err
 	}
 	d.deliveries = append(d.deliveries, d.cases.held, d.cases.corrected)
+	byPolicy := 0
+	for _, s := range d.deliveries {
+		if strings.HasPrefix(s.last.GetDecidedBy(), "policy ") {
+			byPolicy++
+		} else if !s.manual {
+			return fmt.Errorf("%q was decided by %q, want the auto-approval policy", s.delivery.titles[0], s.last.GetDecidedBy())
+		}
+	}
+	if want := len(d.deliveries) - 2; byPolicy != want {
+		return fmt.Errorf("%d submissions were decided by policy, want %d: the others were an officer's", byPolicy, want)
+	}
+	d.say("%d submissions were accepted (受理) under the signed auto-approval policies, 2 by an officer", byPolicy)
 	first := d.deliveries[0].last
 	d.say("registered: %d submissions; the first number (登记号) is %s", len(d.deliveries), strings.Join(first.GetNumbers(), " "))
 	return d.again(ctx)
