@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +23,7 @@ type FSM struct {
 	opts Options
 
 	state   atomic.Pointer[State]
-	number  uint64         // of the state's directory; of Raft's FSM goroutine
+	last    uint64         // highest number given to a state's directory; of Raft's FSM goroutine
 	copies  uint64         // snapshots taken; of Raft's FSM goroutine
 	retired sync.WaitGroup // replaced states that are waiting for their readers
 
@@ -46,26 +47,26 @@ func NewFSM(dir string, opts Options) (*FSM, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("open registry: %w", err)
 	}
-	f := &FSM{dir: dir, opts: opts}
+	f := &FSM{dir: dir, opts: opts, last: 1}
 	name, err := os.ReadFile(filepath.Join(dir, pointerFile))
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		// The pointer comes first: a directory without one can only be an unfinished restore.
-		f.number = 1
-		if err := writePointer(dir, stateName(f.number)); err != nil {
-			return nil, fmt.Errorf("open registry: %w", err)
-		}
-	case err != nil:
+	fresh := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !fresh {
 		return nil, fmt.Errorf("open registry: %w", err)
-	default:
-		if f.number, err = parseStateName(strings.TrimSuffix(string(name), "\n")); err != nil {
+	}
+	if !fresh {
+		if f.last, err = parseStateName(strings.TrimSuffix(string(name), "\n")); err != nil {
 			return nil, fmt.Errorf("open registry: %s: %w", filepath.Join(dir, pointerFile), err)
 		}
 	}
 	if err := f.sweep(); err != nil {
 		return nil, fmt.Errorf("open registry: %w", err)
 	}
-	s, err := Open(filepath.Join(dir, stateName(f.number)), opts)
+	if fresh { // the pointer comes before the state that it names
+		if err := writePointer(dir, stateName(f.last)); err != nil {
+			return nil, fmt.Errorf("open registry: %w", err)
+		}
+	}
+	s, err := Open(filepath.Join(dir, stateName(f.last)), opts)
 	if err != nil {
 		return nil, err
 	}
@@ -100,17 +101,27 @@ func writePointer(dir, name string) (err error) {
 	return syncDir(dir)
 }
 
-// sweep removes states and snapshots that nothing points to.
+// sweep removes states and snapshots that the pointer does not name. If the state that it names is missing beside
+// others, a person has moved something, and nothing is removed.
 func (f *FSM) sweep() error {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
 		return err
 	}
+	found, others := false, []string(nil)
 	for _, e := range entries {
-		if e.Name() == stateName(f.number) || !(strings.HasPrefix(e.Name(), statePrefix) || strings.HasPrefix(e.Name(), snapshotPrefix)) {
-			continue
+		switch name := e.Name(); {
+		case name == stateName(f.last):
+			found = true
+		case strings.HasPrefix(name, statePrefix), strings.HasPrefix(name, snapshotPrefix):
+			others = append(others, name)
 		}
-		if err := os.RemoveAll(filepath.Join(f.dir, e.Name())); err != nil {
+	}
+	if !found && slices.ContainsFunc(others, func(name string) bool { return strings.HasPrefix(name, statePrefix) }) {
+		return fmt.Errorf("%s names %s, which is missing beside %v: %w", filepath.Join(f.dir, pointerFile), stateName(f.last), others, ErrCorrupt)
+	}
+	for _, name := range others {
+		if err := os.RemoveAll(filepath.Join(f.dir, name)); err != nil {
 			return err
 		}
 	}
@@ -182,16 +193,16 @@ func (s *snapshot) Release() { _ = os.RemoveAll(s.dir) }
 
 // Restore implements [raft.FSM]. Until the stream was read, checked and synced, the old state stays. Raft closes r.
 func (f *FSM) Restore(r io.ReadCloser) error {
-	dir := filepath.Join(f.dir, stateName(f.number+1))
+	f.last++ // never a number that the pointer may name already
+	dir := filepath.Join(f.dir, stateName(f.last))
 	fresh, err := openSnapshot(r, dir, f.opts)
 	if err != nil {
 		return errors.Join(fmt.Errorf("restore registry: %w", err), os.RemoveAll(dir))
 	}
-	if err := writePointer(f.dir, stateName(f.number+1)); err != nil {
-		// Which state is current is not known now, but both are whole.
+	if err := writePointer(f.dir, stateName(f.last)); err != nil {
+		// Which state the next start takes is not known now, but both are whole.
 		return errors.Join(fmt.Errorf("restore registry: %w", err), fresh.Close())
 	}
-	f.number++
 	old := f.state.Swap(fresh)
 	f.retired.Go(func() {
 		if err := errors.Join(old.Close(), os.RemoveAll(old.dir)); err != nil {

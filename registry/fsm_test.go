@@ -241,11 +241,22 @@ func TestNewFSMClearsLeftovers(t *testing.T) {
 			t.Errorf("%s is still there: %v", left, err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, pointerFile), []byte("../elsewhere\n"), 0o640); err != nil {
+	closeFSM(t, again)
+	for _, pointer := range []string{"../elsewhere\n", "state-000009\n", "state-9\n", ""} {
+		if err := os.WriteFile(filepath.Join(dir, pointerFile), []byte(pointer), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewFSM(dir, Options{}); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("NewFSM with the pointer %q: %v; want ErrCorrupt", pointer, err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, pointerFile)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewFSM(dir, Options{}); !errors.Is(err, ErrCorrupt) {
-		t.Errorf("NewFSM with a pointer to elsewhere: %v; want ErrCorrupt", err)
+	if f, err := NewFSM(dir, Options{}); err != nil || f.AppliedIndex() != 4 {
+		t.Errorf("NewFSM without a pointer beside state-000001: %v; want that state", err)
+	} else {
+		closeFSM(t, f)
 	}
 }
 
