@@ -3,13 +3,10 @@ package node
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"dengbei/chunkstore/digest"
 )
@@ -83,19 +80,6 @@ func (d *documents) Get(id digest.Digest) ([]byte, error) {
 	return b, nil
 }
 
-// Has reports whether the document is there, whole.
-func (d *documents) Has(_ context.Context, id digest.Digest) (bool, error) {
-	_, err := d.Get(id)
-	switch {
-	case err == nil:
-		return true, nil
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, digest.ErrMismatch):
-		return false, nil
-	default:
-		return false, err
-	}
-}
-
 // Open returns a reader of the document, whose bytes were verified.
 func (d *documents) Open(_ context.Context, id digest.Digest) (io.ReadCloser, error) {
 	b, err := d.Get(id)
@@ -103,15 +87,4 @@ func (d *documents) Open(_ context.Context, id digest.Digest) (io.ReadCloser, er
 		return nil, err
 	}
 	return io.NopCloser(bytes.NewReader(b)), nil
-}
-
-// count returns how many documents are stored.
-func (d *documents) count() (n int, err error) {
-	err = filepath.WalkDir(d.dir, func(_ string, e fs.DirEntry, err error) error {
-		if err == nil && e.Type().IsRegular() && !strings.HasPrefix(e.Name(), ".") {
-			n++
-		}
-		return err
-	})
-	return n, err
 }

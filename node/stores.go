@@ -70,6 +70,9 @@ func (s *backupStore) Receive(ctx context.Context, f manifest.File) (replication
 		if f.SizeBytes > maxDocumentBytes {
 			return nil, fmt.Errorf("document %s: %d bytes, at most %d", d, f.SizeBytes, maxDocumentBytes)
 		}
+		if _, err := s.docs.Get(d); err == nil {
+			return nil, fmt.Errorf("document %s: %w", d, fs.ErrExist)
+		}
 		return &incomingDocument{docs: s.docs, id: d, size: f.SizeBytes}, nil
 	}
 	n, err := s.name(f.Name)

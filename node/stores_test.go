@@ -15,6 +15,7 @@ import (
 	"dengbei/chunkstore/digest"
 	"dengbei/replication"
 	"dengbei/replication/manifest"
+	"dengbei/replication/replicationtest"
 )
 
 func newTestStore(t *testing.T) (*backupStore, string) {
@@ -81,6 +82,21 @@ func TestBackupStoreKeepsFilesAndDocumentsByName(t *testing.T) {
 	}
 }
 
+func TestBackupStoreConforms(t *testing.T) {
+	replicationtest.RunStore(t, func(t *testing.T, before replication.Store) replication.Store {
+		if s, ok := before.(*backupStore); ok { // as after a restart
+			files, err := chunkstore.Open(s.files.Dir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return &backupStore{files: files, docs: s.docs, config: s.config}
+		}
+		s, _ := newTestStore(t)
+		s.config = replicationtest.File("config", bytes.Repeat([]byte("0123456789abcdef"), 10_000)).SHA256 // as the suite's config
+		return s
+	})
+}
+
 func TestBackupStoreRefusesOtherBytes(t *testing.T) {
 	ctx := context.Background()
 	s, _ := newTestStore(t)
@@ -128,7 +144,8 @@ func TestDocumentsNoticeRot(t *testing.T) {
 	if _, err := docs.Get(id); !errors.Is(err, digest.ErrMismatch) {
 		t.Errorf("Get of a rotten document = %v; want ErrMismatch", err)
 	}
-	if ok, err := docs.Has(context.Background(), id); ok || err != nil {
+	store := &backupStore{docs: docs}
+	if _, ok, err := store.Has(context.Background(), documentName(id)); ok || err != nil {
 		t.Errorf("Has of a rotten document = %v, %v; want false, so that it is fetched again", ok, err)
 	}
 	if _, err := docs.PutBytes([]byte("manifest")); err != nil {
