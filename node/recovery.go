@@ -422,14 +422,11 @@ func (n *Node) compareBag(ctx context.Context, rec *registrypb.Record, v *certif
 			return nil
 		}
 		want.seen = true
-		f, err := restore.OpenFile(ctx, own.repo, snapshot, bag+"/"+name)
-		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", name, err))
-			return nil
-		}
-		defer f.Close()
 		pair := digest.NewPair()
-		size, err := io.Copy(pair, f)
+		size, err := copyContent(ctx, own.repo, node, func(b []byte) error {
+			_, err := pair.Write(b)
+			return err
+		})
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", name, err))
 			return nil

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"dengbei/chunkstore"
@@ -148,7 +148,7 @@ func (s backupsService) sendBag(ctx context.Context, rec *registrypb.Record, str
 		if node.Type != repository.TypeFile {
 			return nil
 		}
-		size, err := s.sendFile(ctx, own, snapshot, bag, path, node, stream)
+		size, err := s.sendFile(ctx, own, path, node, stream)
 		if err != nil {
 			return fmt.Errorf("%s of record %s: %w", path, rec.GetNumber(), err)
 		}
@@ -158,35 +158,43 @@ func (s backupsService) sendBag(ctx context.Context, rec *registrypb.Record, str
 	})
 }
 
-func (s backupsService) sendFile(ctx context.Context, own *ownRepository, snapshot digest.Digest, bag, path string, node *repository.Node, stream nodepb.Backups_RestoreServer) (int64, error) {
-	f, err := restore.OpenFile(ctx, own.repo, snapshot, bag+path)
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", rpc.ErrLost, err)
-	}
-	defer f.Close()
-	err = stream.Send(&nodepb.RestoreReply{Part: &nodepb.RestoreReply_File{File: &nodepb.RestoredFile{
+func (s backupsService) sendFile(ctx context.Context, own *ownRepository, path string, node *repository.Node, stream nodepb.Backups_RestoreServer) (int64, error) {
+	err := stream.Send(&nodepb.RestoreReply{Part: &nodepb.RestoreReply_File{File: &nodepb.RestoredFile{
 		Path: strings.TrimPrefix(path, "/"), SizeBytes: node.SizeBytes, Mode: uint32(node.Mode.Perm()), ModifiedAtMillis: node.ModTime.UnixMilli(),
 	}}})
 	if err != nil {
 		return 0, err
 	}
-	var total int64
-	buf := make([]byte, restorePiece)
-	for {
-		n, err := io.ReadFull(f, buf)
-		if n > 0 {
-			total += int64(n)
-			if err := stream.Send(&nodepb.RestoreReply{Part: &nodepb.RestoreReply_Data{Data: buf[:n]}}); err != nil {
-				return total, err
+	return copyContent(ctx, own.repo, node, func(b []byte) error {
+		for piece := range slices.Chunk(b, restorePiece) {
+			if err := stream.Send(&nodepb.RestoreReply{Part: &nodepb.RestoreReply_Data{Data: piece}}); err != nil {
+				return err
 			}
 		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return total, nil
-		}
+		return nil
+	})
+}
+
+// copyContent gives write the content of a file blob by blob, each held to its hash, and returns how much there was. The
+// bytes are write's until it returns.
+func copyContent(ctx context.Context, repo *repository.Repository, node *repository.Node, write func([]byte) error) (int64, error) {
+	var total int64
+	var buf []byte
+	for _, id := range node.Content {
+		b, err := repo.LoadBlob(ctx, repository.DataBlob, id, buf[:0])
 		if err != nil {
 			return total, fmt.Errorf("%w: %w", rpc.ErrLost, err)
 		}
+		total += int64(len(b))
+		if err := write(b); err != nil {
+			return total, err
+		}
+		buf = b
 	}
+	if total != int64(node.SizeBytes) {
+		return total, fmt.Errorf("content of %d bytes, the snapshot says %d: %w", total, node.SizeBytes, rpc.ErrLost)
+	}
+	return total, nil
 }
 
 // Escrow registers this centre's keys, encrypted under the caller's secret.
