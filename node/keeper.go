@@ -20,6 +20,7 @@ import (
 	"dengbei/chunkstore/digest"
 	"dengbei/chunkstore/repository"
 	"dengbei/node/config"
+	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 	"dengbei/registry"
 	"dengbei/registry/registrypb"
@@ -46,8 +47,9 @@ type ownRepository struct {
 	files *chunkstore.Files
 	repo  *repository.Repository
 
-	mu  sync.Mutex
-	set manifest.Set // registered, or about to be
+	mu    sync.Mutex
+	set   manifest.Set // registered, or about to be
+	fresh bool         // set is what the network registered, not only what this replica had applied when it was read
 }
 
 func newKeeper(cfg config.Config, l *ledger, docs *documents, log *slog.Logger) *keeper {
@@ -128,7 +130,7 @@ func (k *keeper) create(ctx context.Context, id, class string) (*ownRepository, 
 	if err := os.MkdirAll(repositoriesDir(k.cfg), 0o700); err != nil {
 		return nil, fmt.Errorf("repository %s: %w", id, err)
 	}
-	files, err := chunkstore.Create(k.dir(id))
+	files, err := k.createFiles(id)
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", id, err)
 	}
@@ -163,6 +165,17 @@ func (k *keeper) create(ctx context.Context, id, class string) (*ownRepository, 
 	own := &ownRepository{id: id, class: class, files: files, repo: repo}
 	k.open[id] = own
 	return own, nil
+}
+
+// createFiles makes the directory of a repository, or opens one that was finished and could not be registered: its quorum
+// was away, or the reply was lost. The config is the last file that is made.
+func (k *keeper) createFiles(id string) (*chunkstore.Files, error) {
+	if _, err := os.Stat(filepath.Join(k.dir(id), "config")); err == nil {
+		return chunkstore.Open(k.dir(id))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return chunkstore.Create(k.dir(id))
 }
 
 func readName(ctx context.Context, files *chunkstore.Files, n chunkstore.Name) ([]byte, error) {
@@ -211,9 +224,6 @@ func (k *keeper) load(ctx context.Context, id, class string) (*ownRepository, er
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", id, err)
 	}
-	if err := dropOrphans(ctx, files, set); err != nil {
-		return nil, fmt.Errorf("repository %s: %w", id, err)
-	}
 	repo, err := repository.Open(ctx, k.healing(id, files), strings.TrimSpace(string(b)), repository.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", id, err)
@@ -255,8 +265,30 @@ func (k *keeper) registeredSet(id string) (manifest.Set, error) {
 	return set, set.Check(last)
 }
 
+// refresh reads the registered set anew before the first snapshot since own was opened: a replica that has just started
+// may lack the newest manifests, and a set without them has a stale head and takes registered snapshots for orphans. It
+// needs the quorum. own.mu is held.
+func (k *keeper) refresh(ctx context.Context, own *ownRepository) error {
+	if own.fresh {
+		return nil
+	}
+	if err := k.ledger.Await(ctx, nodepb.ReadLevel_LINEARIZABLE); err != nil {
+		return fmt.Errorf("bring the registry up to date before a snapshot into %s: %w", own.id, err)
+	}
+	set, err := k.registeredSet(own.id)
+	if err != nil {
+		return err
+	}
+	if err := dropOrphans(ctx, own.files, set); err != nil {
+		return fmt.Errorf("repository %s: %w", own.id, err)
+	}
+	own.set, own.fresh = set, true
+	return nil
+}
+
 // dropOrphans removes snapshot files that no manifest names: their submissions were not registered, so their bytes are
-// still in the quarantine and will be taken again.
+// still in the quarantine and will be taken again. The caller knows that set is complete and that no snapshot waits to be
+// registered.
 func dropOrphans(ctx context.Context, files *chunkstore.Files, set manifest.Set) error {
 	for e, err := range files.List(ctx, chunkstore.Snapshot) {
 		if err != nil {
@@ -284,6 +316,9 @@ type taken struct {
 // the given documents in it. The caller registers the manifest and calls [ownRepository.Registered]; own.mu is held by
 // the caller from before Snapshot until after that.
 func (k *keeper) Snapshot(ctx context.Context, own *ownRepository, roots []archive.Root, bodies []digest.Digest, at time.Time) (*taken, error) {
+	if err := k.refresh(ctx, own); err != nil {
+		return nil, err
+	}
 	result, err := archive.Backup(ctx, own.repo, archive.Options{Roots: roots, Host: k.cfg.Centre, Tags: []string{"dengbei"}, Time: at})
 	if err != nil {
 		return nil, fmt.Errorf("snapshot into %s: %w", own.id, err)
