@@ -161,10 +161,11 @@ func (a *app) demo(ctx context.Context, o demoOptions) error {
 		d.serve(ctx)
 	}
 	d.stop()
-	d.tell(ctx, err)
 	if !o.keep {
-		err = errors.Join(err, d.remove())
+		failed := err != nil && ctx.Err() == nil
+		err = errors.Join(err, d.remove(failed))
 	}
+	d.tell(ctx, err)
 	if err != nil && ctx.Err() == nil && !isUsage(err) {
 		err = &falseError{fmt.Errorf("demo failed: %w", err)}
 	}
@@ -282,7 +283,7 @@ func (d *demo) tell(ctx context.Context, err error) {
 		d.say("interrupted; all five processes are gone")
 	case err != nil:
 		d.say("FAILED: %v", err)
-		d.more("the nodes' logs were in %s; run again with --keep to have them stay", d.dir)
+		d.more("the nodes' logs are in %s; run again with --keep to have everything stay", d.dir)
 	default:
 		r := d.report
 		d.say("all of it held: %d registrations, %d files, %s, %d off-site receipts; %s lost and recovered with %d mismatches", r.Registrations, r.Files, byteCount(uint64(r.Bytes)), r.Offsite, r.LostCentre, r.Recovery.Mismatches)
@@ -309,13 +310,16 @@ func (d *demo) serve(ctx context.Context) {
 	}
 }
 
-// remove deletes the working directory; a directory that the person named stays, emptied.
-func (d *demo) remove() error {
-	if d.opt.dir == "" {
+// remove deletes what the demo made; a directory that the person named stays, emptied. After a failure the nodes' logs stay too.
+func (d *demo) remove(failed bool) error {
+	if d.opt.dir == "" && !failed {
 		return os.RemoveAll(d.dir)
 	}
 	entries, err := os.ReadDir(d.dir)
 	for _, e := range entries {
+		if failed && filepath.Ext(e.Name()) == ".log" {
+			continue
+		}
 		err = errors.Join(err, os.RemoveAll(filepath.Join(d.dir, e.Name())))
 	}
 	return err

@@ -237,6 +237,8 @@ func (d *demo) split(ctx context.Context) error {
 	n := max(minDeliveries, (len(files)+maxFilesPerDelivery-1)/maxFilesPerDelivery, int(total/maxBytesPerDelivery)+1)
 	n = min(n, len(files))
 	name := filepath.Base(d.input.root)
+	// Which registrant is next. The centre that will be lost has a fifth of the input: enough to see a recovery, and not to wait for nothing else.
+	turns := [...]int{1, 2, 0, 1, 2}
 	// Links cost nothing, but what is still being worked on changes under them: sources and other small input are copied.
 	link := total > maxCopiedBytes && !d.input.sources
 	for i, run := range cutRuns(files, n) {
@@ -273,10 +275,6 @@ func cutRuns(files []inputFile, n int) [][]inputFile {
 	}
 	return runs
 }
-
-// turns says which registrant hands in next. The centre that will be lost has a fifth of the input: enough to see a recovery, not so much that one
-// waits for nothing else.
-var turns = [...]int{1, 2, 0, 1, 2}
 
 // stageFiles puts files into folder under the same names: as hard links if asked and possible, else as copies.
 func stageFiles(ctx context.Context, from, folder string, files []inputFile, link bool) error {

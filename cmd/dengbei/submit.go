@@ -241,7 +241,7 @@ func watch(ctx context.Context, c *rpc.Client, id string, until stage, seen func
 			break
 		}
 		if err != nil {
-			return last, fmt.Errorf("watch submission %s: %w", id, err)
+			return last, fmt.Errorf("watch submission %s%s: %w", id, howFar(last), err)
 		}
 		last = s
 		seen(s)
@@ -253,6 +253,18 @@ func watch(ctx context.Context, c *rpc.Client, id string, until stage, seen func
 		return last, falsef("submission %s was %s by %s: %s", id, last.GetState(), safe(last.GetDecidedBy()), safe(strings.Join(last.GetReasons(), "; ")))
 	}
 	return last, nil
+}
+
+// howFar says in a message where a submission stopped.
+func howFar(s *nodepb.Submission) string {
+	switch {
+	case s == nil:
+		return ""
+	case s.GetLastError() != "":
+		return fmt.Sprintf(" (%s; %s)", s.GetState(), safe(s.GetLastError()))
+	default:
+		return fmt.Sprintf(" (%s, %d off-site copies)", s.GetState(), s.GetOffsiteCopies())
+	}
 }
 
 func (s submitted) text(w io.Writer) {
