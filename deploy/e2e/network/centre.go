@@ -221,7 +221,20 @@ func (c *Centre) Destroy(t testing.TB) {
 	}
 }
 
-// Replace enrols the destroyed centre anew, through by, and starts it on an empty disk.
+// AutoApprove puts a policy in force by which the centre accepts what passed inspection.
+func (c *Centre) AutoApprove(t testing.TB) {
+	t.Helper()
+	if err := c.autoApprove(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *Centre) autoApprove(ctx context.Context) error {
+	return c.network.CLI(ctx, nil, "policy", "auto-approve", "--config", c.File, "--name", "e2e", "--accept", "PASS,WARN", "--valid", "24h")
+}
+
+// Replace enrols the destroyed centre anew, through by, and starts it on an empty disk. Its auto-approval policy is gone
+// with the rest.
 func (c *Centre) Replace(t testing.TB, by *Centre) {
 	t.Helper()
 	if err := c.enrol(t.Context(), by, true); err != nil {

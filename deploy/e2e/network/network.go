@@ -171,12 +171,10 @@ func (n *Network) furnish(ctx context.Context) error {
 	for _, c := range n.Centres {
 		for _, holder := range c.Holders {
 			g.Go(func() error {
-				return n.CLI(gctx, nil, "agreement", "put", "--config", n.Centres[0].File, "--id", "e2e-"+c.Code+"-"+holder, "--owner", c.Code, "--holder", holder)
+				return n.CLI(gctx, nil, "agreement", "put", "--config", c.File, "--id", "e2e-"+c.Code+"-"+holder, "--owner", c.Code, "--holder", holder)
 			})
 		}
-		g.Go(func() error {
-			return n.CLI(gctx, nil, "policy", "auto-approve", "--config", c.File, "--name", "e2e", "--accept", "PASS,WARN", "--valid", "24h")
-		})
+		g.Go(func() error { return c.autoApprove(gctx) })
 		g.Go(func() (err error) {
 			c.Registrant, err = addRegistrant(gctx, n, c)
 			return err

@@ -33,8 +33,8 @@ func until(ctx context.Context, limit time.Duration, what string, done func(cont
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() == nil {
-			last = err // not the one that only says that time is up
+		if ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded) {
+			last = err // not one that only says that time is up
 		}
 		select {
 		case <-ctx.Done():
