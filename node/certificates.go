@@ -14,28 +14,22 @@ import (
 // certificateOf renders the certificate of a record from the state. Rendered anywhere, at any time, it is the same: the
 // checkpoint is the first published one that covers the record, and the signatures are registered. A node that cannot
 // open the hidden fields discloses none of them.
-func certificateOf(state *registry.State, k *keys, rec *registrypb.Record) ([]byte, error) {
+// It returns the policy of that checkpoint beside it.
+func certificateOf(state *registry.State, k *keys, rec *registrypb.Record) ([]byte, *tlog.Policy, error) {
 	if rec.GetStatementSignature() == "" {
-		return nil, fmt.Errorf("record %s: its authority has not signed the statement yet: %w", rec.GetNumber(), rpc.ErrNotPublished)
+		return nil, nil, fmt.Errorf("record %s: its authority has not signed the statement yet: %w", rec.GetNumber(), rpc.ErrNotPublished)
 	}
-	cp, err := state.CheckpointCovering(rec.GetSeq())
-	if errors.Is(err, registry.ErrNotFound) {
-		return nil, fmt.Errorf("record %s: %w", rec.GetNumber(), rpc.ErrNotPublished)
-	}
+	cp, policy, err := coveredBy(state, rec)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	network, err := state.Network()
 	if err != nil {
-		return nil, err
-	}
-	policy, err := policyOf(state)
-	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	proof, err := state.ProveRecord(cp.GetSize(), rec.GetSeq())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	in := certificate.Input{
 		Policy: policy, OpenSeed: rec.GetContent().GetOpenSeed(), Index: rec.GetSeq(), Hashes: proof, Checkpoint: cp.GetNote(),
@@ -45,7 +39,7 @@ func certificateOf(state *registry.State, k *keys, rec *registrypb.Record) ([]by
 		in.Values[i] = v
 	}
 	if n := len(rec.GetContent().GetHidden()); n != certificate.HiddenFieldCount {
-		return nil, fmt.Errorf("record %s has %d hidden fields: %w", rec.GetNumber(), n, registry.ErrCorrupt)
+		return nil, nil, fmt.Errorf("record %s has %d hidden fields: %w", rec.GetNumber(), n, registry.ErrCorrupt)
 	}
 	for i, h := range rec.GetContent().GetHidden() {
 		copy(in.Hidden[i][:], h)
@@ -56,7 +50,21 @@ func certificateOf(state *registry.State, k *keys, rec *registrypb.Record) ([]by
 			in.Values[id] = hidden.Fields[id.String()]
 		}
 	}
-	return certificate.Build(in)
+	raw, err := certificate.Build(in)
+	return raw, policy, err
+}
+
+// coveredBy returns the checkpoint that a record's certificate stands on, and its policy.
+func coveredBy(state *registry.State, rec *registrypb.Record) (*registrypb.Checkpoint, *tlog.Policy, error) {
+	cp, err := state.CheckpointCovering(rec.GetSeq())
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil, nil, fmt.Errorf("record %s: %w", rec.GetNumber(), rpc.ErrNotPublished)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	policy, err := policyFor(state, cp)
+	return cp, policy, err
 }
 
 // titleOf returns what this node may know of a record's title and totals.

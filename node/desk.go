@@ -376,6 +376,10 @@ type accepted struct {
 }
 
 func (d *desk) registerBatch(ctx context.Context, class string, batch []accepted) error {
+	// The manifest continues the newest registered one, so this replica must know it.
+	if err := d.ledger.Await(ctx, nodepb.ReadLevel_LINEARIZABLE); err != nil {
+		return err
+	}
 	own, err := d.keeper.Class(ctx, class)
 	if err != nil {
 		return err
@@ -452,22 +456,11 @@ func (d *desk) returnDamaged(id digest.Digest, cause error) bool {
 
 // proposeAgain registers what an earlier run snapshotted and could not see registered.
 func (d *desk) proposeAgain(ctx context.Context, snapshotted []intake.Summary) error {
-	byRepository := map[string][]digest.Digest{}
-	for _, s := range snapshotted {
-		state, err := d.quarantine.Load(s.ID)
-		if err != nil {
-			return fmt.Errorf("submission %s: %w", s.ID.Hex(), err)
-		}
-		byRepository[state.Snapshot.Repository] = append(byRepository[state.Snapshot.Repository], s.ID)
+	ids := make([]digest.Digest, len(snapshotted))
+	for i, s := range snapshotted {
+		ids[i] = s.ID
 	}
-	for id, ids := range byRepository {
-		if err := d.propose(ctx, ids); err != nil {
-			return err
-		}
-		// The set in memory may be older than what is registered now.
-		d.keeper.Forget(id)
-	}
-	return nil
+	return d.propose(ctx, ids)
 }
 
 // propose registers snapshotted submissions and stores the outcome of each.
@@ -514,6 +507,13 @@ func (d *desk) settle(id digest.Digest, o *nodepb.Outcome) error {
 		})
 	}
 	d.noteError(id, refusal)
+	if errors.Is(refusal, registry.ErrStaleManifest) || errors.Is(refusal, registry.ErrUnknownManifest) {
+		// The repository went on without this batch: it is taken into the next snapshot.
+		return d.setState(id, func(s *intake.State) error {
+			s.Phase, s.Snapshot = intake.Accepted, nil
+			return nil
+		})
+	}
 	if errors.Is(refusal, registry.ErrUnknownRegistrant) || errors.Is(refusal, registry.ErrSignature) || errors.Is(refusal, registry.ErrTooLarge) {
 		return d.setState(id, func(s *intake.State) error {
 			s.Phase, s.DecidedBy = intake.Returned, "registry"

@@ -77,7 +77,7 @@ func (h *healer) Recent() []healed {
 // Heal fetches one file of a repository of this centre from the holders. It returns cause if the file is whole after
 // all, or is none that a manifest names.
 func (h *healer) Heal(ctx context.Context, repository string, name chunkstore.Name, cause error) error {
-	set, err := h.keeper.registeredSet(repository)
+	set, _, err := h.keeper.registeredSet(repository)
 	if err != nil {
 		return errors.Join(cause, err)
 	}

@@ -20,7 +20,6 @@ import (
 	"dengbei/chunkstore/digest"
 	"dengbei/chunkstore/repository"
 	"dengbei/node/config"
-	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 	"dengbei/registry"
 	"dengbei/registry/registrypb"
@@ -47,9 +46,8 @@ type ownRepository struct {
 	files *chunkstore.Files
 	repo  *repository.Repository
 
-	mu    sync.Mutex
-	set   manifest.Set // registered, or about to be
-	fresh bool         // set is what the network registered, not only what this replica had applied when it was read
+	mu  sync.Mutex
+	set manifest.Set // registered, or about to be
 }
 
 func newKeeper(cfg config.Config, l *ledger, docs *documents, log *slog.Logger) *keeper {
@@ -85,22 +83,52 @@ func (k *keeper) recoveringMark(id string) string {
 	return repositoryPasswordPath(k.cfg, id) + ".recovering"
 }
 
-// Class returns the centre's repository of a protection class, made and registered if there is none yet.
+// closedMark lies beside the password of a repository whose newest manifests were lost with the centre: it is read, and
+// written no more.
+func (k *keeper) closedMark(id string) string { return repositoryPasswordPath(k.cfg, id) + ".closed" }
+
+// Class returns the centre's repository of a protection class for writing, made and registered if there is none yet.
 func (k *keeper) Class(ctx context.Context, class string) (*ownRepository, error) {
-	id := registry.RepositoryID(k.cfg.Centre, class, firstEpoch)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if own := k.open[id]; own != nil {
-		return own, nil
+	epoch := uint32(firstEpoch)
+	id := registry.RepositoryID(k.cfg.Centre, class, epoch)
+	for {
+		_, err := os.Stat(k.closedMark(id))
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("repository %s: %w", id, err)
+		}
+		epoch++
+		id = registry.RepositoryID(k.cfg.Centre, class, epoch)
 	}
 	_, err := k.ledger.state().Repository(id)
-	switch {
-	case errors.Is(err, registry.ErrNotFound):
-		return k.create(ctx, id, class)
-	case err != nil:
+	if errors.Is(err, registry.ErrNotFound) {
+		return k.create(ctx, id, class, epoch)
+	}
+	if err != nil {
 		return nil, err
 	}
+	if own := k.open[id]; own != nil {
+		head, err := k.ledger.state().Head(id)
+		if err != nil && !errors.Is(err, registry.ErrNotFound) {
+			return nil, err
+		}
+		if string(head.GetDigest()) == string(tipBytes(own.set)) {
+			return own, nil
+		}
+	}
 	return k.load(ctx, id, class)
+}
+
+// tipBytes returns the digest of a set's last manifest, nil for the set before the first.
+func tipBytes(s manifest.Set) []byte {
+	if s.Tip().IsZero() {
+		return nil
+	}
+	return s.Tip().Bytes()
 }
 
 // Registered opens a repository of this centre that the registry knows.
@@ -122,7 +150,7 @@ func (k *keeper) Registered(ctx context.Context, id string) (*ownRepository, err
 
 // create makes a repository, or takes up one whose registration a crash prevented, and registers its config and keys,
 // which cannot be rebuilt. k.mu is held.
-func (k *keeper) create(ctx context.Context, id, class string) (*ownRepository, error) {
+func (k *keeper) create(ctx context.Context, id, class string, epoch uint32) (*ownRepository, error) {
 	password, err := k.password(id)
 	if err != nil {
 		return nil, err
@@ -142,7 +170,7 @@ func (k *keeper) create(ctx context.Context, id, class string) (*ownRepository, 
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", id, err)
 	}
-	r := &registrypb.Repository{Id: id, Owner: k.cfg.Centre, Class: class, Epoch: firstEpoch}
+	r := &registrypb.Repository{Id: id, Owner: k.cfg.Centre, Class: class, Epoch: epoch}
 	for _, kind := range []chunkstore.Kind{chunkstore.Config, chunkstore.Key} {
 		for e, err := range files.List(ctx, kind) {
 			if err != nil {
@@ -216,9 +244,12 @@ func (k *keeper) load(ctx context.Context, id, class string) (*ownRepository, er
 	if err != nil {
 		return nil, fmt.Errorf("password of repository %s: %w", id, err)
 	}
-	set, err := k.registeredSet(id)
+	set, whole, err := k.registeredSet(id)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(k.closedMark(id)); err != nil && !whole {
+		return nil, fmt.Errorf("repository %s: the document of its newest manifest is missing here: %w", id, rpc.ErrLost)
 	}
 	files, err := chunkstore.Open(k.dir(id))
 	if err != nil {
@@ -233,57 +264,39 @@ func (k *keeper) load(ctx context.Context, id, class string) (*ownRepository, er
 	return own, nil
 }
 
-// registeredSet rebuilds the set of files from the registered chain of manifests.
-func (k *keeper) registeredSet(id string) (manifest.Set, error) {
-	var set manifest.Set
+// registeredSet rebuilds the set of files from the registered chain of manifests, as far as their documents are here.
+// whole says that it is the set after the newest one.
+func (k *keeper) registeredSet(id string) (set manifest.Set, whole bool, err error) {
 	chain, err := k.ledger.state().Manifests(id, 0, 0)
 	if err != nil {
-		return set, err
+		return set, false, err
 	}
-	var last manifest.Document
 	docs := make([]manifest.Document, 0, len(chain))
 	for _, m := range chain {
 		d, err := digest.FromBytes(digest.SHA256, m.GetDigest())
 		if err != nil {
-			return set, fmt.Errorf("manifest %d of %s: %w", m.GetSequence(), id, err)
+			return set, false, fmt.Errorf("manifest %d of %s: %w", m.GetSequence(), id, err)
 		}
 		b, err := k.docs.Get(d)
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
 		if err != nil {
-			return set, fmt.Errorf("manifest %d of %s: %w", m.GetSequence(), id, err)
+			return set, false, fmt.Errorf("manifest %d of %s: %w", m.GetSequence(), id, err)
 		}
-		if last, err = manifest.Parse(b); err != nil {
-			return set, fmt.Errorf("manifest %d of %s: %w", m.GetSequence(), id, err)
+		doc, err := manifest.Parse(b)
+		if err != nil {
+			return set, false, fmt.Errorf("manifest %d of %s: %w", m.GetSequence(), id, err)
 		}
-		docs = append(docs, last)
+		docs = append(docs, doc)
 	}
 	if len(docs) == 0 {
-		return set, nil
+		return set, len(chain) == 0, nil
 	}
 	if set, err = manifest.Apply(set, docs...); err != nil {
-		return set, fmt.Errorf("manifests of %s: %w", id, err)
+		return set, false, fmt.Errorf("manifests of %s: %w", id, err)
 	}
-	return set, set.Check(last)
-}
-
-// refresh reads the registered set anew before the first snapshot since own was opened: a replica that has just started
-// may lack the newest manifests, and a set without them has a stale head and takes registered snapshots for orphans. It
-// needs the quorum. own.mu is held.
-func (k *keeper) refresh(ctx context.Context, own *ownRepository) error {
-	if own.fresh {
-		return nil
-	}
-	if err := k.ledger.Await(ctx, nodepb.ReadLevel_LINEARIZABLE); err != nil {
-		return fmt.Errorf("bring the registry up to date before a snapshot into %s: %w", own.id, err)
-	}
-	set, err := k.registeredSet(own.id)
-	if err != nil {
-		return err
-	}
-	if err := dropOrphans(ctx, own.files, set); err != nil {
-		return fmt.Errorf("repository %s: %w", own.id, err)
-	}
-	own.set, own.fresh = set, true
-	return nil
+	return set, len(docs) == len(chain), set.Check(docs[len(docs)-1])
 }
 
 // dropOrphans removes snapshot files that no manifest names: their submissions were not registered, so their bytes are
@@ -314,10 +327,11 @@ type taken struct {
 
 // Snapshot backs up the roots, reads everything it wrote back from disk, and builds the manifest over the new set with
 // the given documents in it. The caller registers the manifest and calls [ownRepository.Registered]; own.mu is held by
-// the caller from before Snapshot until after that.
+// the caller from before Snapshot until after that, own came from [keeper.Class] with an up-to-date replica, and nothing
+// that was snapshotted waits to be registered.
 func (k *keeper) Snapshot(ctx context.Context, own *ownRepository, roots []archive.Root, bodies []digest.Digest, at time.Time) (*taken, error) {
-	if err := k.refresh(ctx, own); err != nil {
-		return nil, err
+	if err := dropOrphans(ctx, own.files, own.set); err != nil {
+		return nil, fmt.Errorf("repository %s: %w", own.id, err)
 	}
 	result, err := archive.Backup(ctx, own.repo, archive.Options{Roots: roots, Host: k.cfg.Centre, Tags: []string{"dengbei"}, Time: at})
 	if err != nil {
@@ -445,11 +459,4 @@ func (h *healingFiles) Heal(ctx context.Context, name chunkstore.Name, cause err
 		return cause
 	}
 	return h.keeper.heal(ctx, h.id, name, cause)
-}
-
-// Forget closes a repository; the next use opens it with the set that is registered then.
-func (k *keeper) Forget(id string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.open, id)
 }

@@ -148,13 +148,44 @@ func (p *publisher) ask(ctx context.Context, m *registrypb.Member, cp tlog.Check
 	return reply.GetLine(), nil
 }
 
-// policyOf writes the policy that the state implies: the log's key, the voters as witnesses, every authority key.
+// policyOf writes the policy that the state implies now: the log's key, the voters as witnesses, every authority key that
+// ever was.
 func policyOf(state *registry.State) (*tlog.Policy, error) {
-	network, err := state.Network()
-	if err != nil {
-		return nil, err
+	return policyWith(state, func(m *registrypb.Member) bool { return registry.Active(m) })
+}
+
+// policyFor returns the policy under which a checkpoint was published: its voters may have been replaced since.
+func policyFor(state *registry.State, cp *registrypb.Checkpoint) (*tlog.Policy, error) {
+	at := cp.GetPublishedAtMillis()
+	var failed []error
+	for _, voted := range []func(*registrypb.Member) bool{
+		registry.Active,
+		func(m *registrypb.Member) bool {
+			return m.GetEnrolledAtMillis() <= at && (registry.Active(m) || m.GetRevokedAtMillis() > at)
+		},
+		// Revoked in the very millisecond of the publication, after it.
+		func(m *registrypb.Member) bool {
+			return m.GetEnrolledAtMillis() <= at && (registry.Active(m) || m.GetRevokedAtMillis() >= at)
+		},
+		func(m *registrypb.Member) bool {
+			return m.GetEnrolledAtMillis() < at && (registry.Active(m) || m.GetRevokedAtMillis() >= at)
+		},
+	} {
+		policy, err := policyWith(state, voted)
+		if err == nil {
+			_, err = policy.Check(cp.GetNote())
+		}
+		if err == nil {
+			return policy, nil
+		}
+		failed = append(failed, err)
 	}
-	voters, err := state.Voters()
+	return nil, fmt.Errorf("checkpoint of size %d fits no policy this network had: %w", cp.GetSize(), errors.Join(failed...))
+}
+
+// policyWith writes the policy whose witnesses are the voters that voted selects.
+func policyWith(state *registry.State, voted func(*registrypb.Member) bool) (*tlog.Policy, error) {
+	network, err := state.Network()
 	if err != nil {
 		return nil, err
 	}
@@ -162,20 +193,22 @@ func policyOf(state *registry.State) (*tlog.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	quorum := int(network.GetQuorum())
-	if quorum == 0 {
-		quorum = len(voters)/2 + 1
-	}
 	spec := tlog.PolicySpec{Logs: []tlog.PolicyLog{{VKey: network.GetLogVkey()}}}
-	group := tlog.PolicyGroup{Name: "voters", K: quorum}
-	for _, m := range voters {
-		name := m.GetCode()
-		spec.Witnesses = append(spec.Witnesses, tlog.PolicyWitness{Name: name, VKey: m.GetCosignerVkey()})
-		group.Members = append(group.Members, name)
+	group := tlog.PolicyGroup{Name: "voters", K: int(network.GetQuorum())}
+	authorities := map[string]bool{}
+	for _, m := range members { // ordered by code and serial: the same on every node
+		if m.GetVoter() && voted(m) {
+			spec.Witnesses = append(spec.Witnesses, tlog.PolicyWitness{Name: m.GetCode(), VKey: m.GetCosignerVkey()})
+			group.Members = append(group.Members, m.GetCode())
+		}
+		if key := m.GetCode() + " " + m.GetAuthorityVkey(); !authorities[key] {
+			authorities[key] = true
+			spec.Authorities = append(spec.Authorities, tlog.PolicyAuthority{Code: m.GetCode(), VKey: m.GetAuthorityVkey()})
+		}
+	}
+	if group.K == 0 {
+		group.K = len(group.Members)/2 + 1
 	}
 	spec.Groups, spec.Quorum = []tlog.PolicyGroup{group}, group.Name
-	for _, m := range members {
-		spec.Authorities = append(spec.Authorities, tlog.PolicyAuthority{Code: m.GetCode(), VKey: m.GetAuthorityVkey()})
-	}
 	return tlog.NewPolicy(spec)
 }

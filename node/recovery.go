@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -39,6 +41,9 @@ const escrowFormat = "dengbei/escrow/v1"
 // Escrow encrypts this centre's keys under the secret and registers the bundle. Repositories of every class that has an
 // agreement exist afterwards, so that the bundle covers them.
 func (n *Node) Escrow(ctx context.Context, secret identity.Secret, threshold, shares uint32) error {
+	if err := n.ledger.Await(ctx, nodepb.ReadLevel_LINEARIZABLE); err != nil {
+		return err
+	}
 	agreements, err := n.ledger.state().Agreements(n.cfg.Centre, "")
 	if err != nil {
 		return err
@@ -77,7 +82,45 @@ func (n *Node) Escrow(ctx context.Context, secret identity.Secret, threshold, sh
 	_, err = n.ledger.ProposeOne(ctx, &registrypb.Command{Kind: &registrypb.Command_PutEscrow{PutEscrow: &registrypb.PutEscrow{
 		Code: n.cfg.Centre, Bundle: sealed, Threshold: threshold, Shares: shares,
 	}}})
-	return err
+	if err != nil {
+		return err
+	}
+	return n.noteEscrowed(b)
+}
+
+// escrowedPath lists the repositories whose passwords are in escrow; it holds no secret.
+func (n *Node) escrowedPath() string { return n.cfg.Path("keys", "escrowed.json") }
+
+func (n *Node) noteEscrowed(b escrowBundle) error {
+	ids := slices.Sorted(maps.Keys(b.Passwords))
+	text, err := json.Marshal(ids)
+	if err != nil {
+		return fmt.Errorf("list of escrowed keys: %w", err)
+	}
+	return writeDurable(n.escrowedPath(), text)
+}
+
+// notEscrowed lists this centre's repositories that a disaster would leave unreadable: their passwords are in no escrow.
+func (n *Node) notEscrowed() ([]string, error) {
+	var escrowed []string
+	b, err := os.ReadFile(n.escrowedPath())
+	if err == nil {
+		err = json.Unmarshal(b, &escrowed)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list of escrowed keys: %w", err)
+	}
+	repos, err := n.ledger.state().Repositories(n.cfg.Centre)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, r := range repos {
+		if !slices.Contains(escrowed, r.GetId()) {
+			out = append(out, r.GetId())
+		}
+	}
+	return out, nil
 }
 
 // recovery rebuilds a lost centre on an empty disk: keys from escrow, files from the holders, then every record compared
@@ -86,6 +129,9 @@ type recovery struct {
 	n      *Node
 	report *nodepb.RecoveryReport
 	tell   func(phase string, done, total uint64) error
+	// lostFrom is the first manifest of a repository whose document no centre has: what was registered from there on had
+	// no off-site copy.
+	lostFrom map[string]uint64
 }
 
 // Recover runs a recovery. It may be repeated after an interruption: what is back is not fetched again.
@@ -95,7 +141,7 @@ func (n *Node) Recover(ctx context.Context, secret identity.Secret, tell func(ph
 	}
 	defer n.recoverMu.Unlock()
 	start := time.Now()
-	r := &recovery{n: n, report: &nodepb.RecoveryReport{}, tell: tell}
+	r := &recovery{n: n, report: &nodepb.RecoveryReport{}, tell: tell, lostFrom: map[string]uint64{}}
 	if err := tell("state", 0, 0); err != nil {
 		return nil, err
 	}
@@ -150,6 +196,9 @@ func (r *recovery) keys(secret identity.Secret) error {
 		return fmt.Errorf("escrow bundle is not one of centre %s: %w", n.cfg.Centre, rpc.ErrInvalid)
 	}
 	if err := n.keys.AddRecovered(b.Sealing); err != nil {
+		return err
+	}
+	if err := n.noteEscrowed(b); err != nil {
 		return err
 	}
 	repos, err := n.ledger.state().Repositories(n.cfg.Centre)
@@ -223,7 +272,8 @@ func (r *recovery) fetch(ctx context.Context, store *backupStore, id string, cha
 		return err
 	}
 	if len(sources) == 0 {
-		return fmt.Errorf("no centre holds repository %s: %w", id, rpc.ErrLost)
+		r.lostFrom[id] = 1
+		return writeDurable(n.keeper.closedMark(id), nil)
 	}
 	var set manifest.Set
 	var docs []manifest.Document
@@ -233,14 +283,25 @@ func (r *recovery) fetch(ctx context.Context, store *backupStore, id string, cha
 			return err
 		}
 		text, err := replication.FetchDocument(ctx, id, d, sources, n.docs)
+		if errors.Is(err, replication.ErrIncomplete) && ctx.Err() == nil {
+			// Nobody had fetched it yet. The repository is read up to here and written no more.
+			r.lostFrom[id] = m.GetSequence()
+			if err := writeDurable(n.keeper.closedMark(id), nil); err != nil {
+				return err
+			}
+			break
+		}
 		if err != nil {
-			return fmt.Errorf("manifest %d of %s: %w: %w", m.GetSequence(), id, rpc.ErrLost, err)
+			return fmt.Errorf("manifest %d of %s: %w", m.GetSequence(), id, err)
 		}
 		doc, err := manifest.Parse(text)
 		if err != nil {
 			return fmt.Errorf("manifest %d of %s: %w", m.GetSequence(), id, err)
 		}
 		docs = append(docs, doc)
+	}
+	if len(docs) == 0 {
+		return nil
 	}
 	if set, err = manifest.Apply(set, docs...); err != nil {
 		return fmt.Errorf("manifests of %s: %w", id, err)
@@ -316,6 +377,10 @@ func (r *recovery) verify(ctx context.Context) error {
 			if rec.GetAuthority() != n.cfg.Centre {
 				continue
 			}
+			if from := r.lostFrom[rec.GetRepository()]; from > 0 && rec.GetManifestSequence() >= from {
+				r.report.Lost = append(r.report.Lost, rec.GetNumber()+": registered, but no centre had fetched its copy; ask "+rec.GetRegistrant()+" for the originals")
+				continue
+			}
 			r.verifyRecord(ctx, rec)
 			done++
 			if err := r.tell("verify", done, 0); err != nil {
@@ -333,14 +398,9 @@ func (r *recovery) verify(ctx context.Context) error {
 // verifyRecord checks the bag of one record, as it comes out of the repository, against the record's certificate.
 func (r *recovery) verifyRecord(ctx context.Context, rec *registrypb.Record) {
 	n := r.n
-	raw, err := certificateOf(n.ledger.state(), n.keys, rec)
+	raw, policy, err := certificateOf(n.ledger.state(), n.keys, rec)
 	if err != nil {
 		r.report.Mismatches = append(r.report.Mismatches, fmt.Sprintf("%s: no certificate: %v", rec.GetNumber(), err))
-		return
-	}
-	policy, err := policyOf(n.ledger.state())
-	if err != nil {
-		r.report.Mismatches = append(r.report.Mismatches, fmt.Sprintf("%s: %v", rec.GetNumber(), err))
 		return
 	}
 	verified, err := certificate.Verify(raw, policy)

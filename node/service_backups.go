@@ -32,6 +32,9 @@ const restorePiece = 512 << 10
 // List shows this centre's own repositories and those it holds for others.
 func (s backupsService) List(ctx context.Context, _ *nodepb.ListBackupsRequest) (*nodepb.ListBackupsReply, error) {
 	n := s.n
+	if err := n.own(ctx); err != nil {
+		return nil, err
+	}
 	state := n.ledger.state()
 	own, err := state.Repositories(n.cfg.Centre)
 	if err != nil {
@@ -106,6 +109,9 @@ func (s backupsService) receipted(id string) (uint64, error) {
 // here is healed from the holders on the way and named at the end.
 func (s backupsService) Restore(req *nodepb.RestoreRequest, stream nodepb.Backups_RestoreServer) error {
 	n := s.n
+	if err := n.own(stream.Context()); err != nil {
+		return err
+	}
 	rec, err := recordsService{n: n}.find(stream.Context(), &nodepb.ShowRecordRequest{Number: req.GetNumber()})
 	if err != nil {
 		return err
@@ -206,21 +212,13 @@ func (s backupsService) Escrow(ctx context.Context, req *nodepb.EscrowRequest) (
 	if req.GetThreshold() < 2 || req.GetShares() < req.GetThreshold() {
 		return nil, fmt.Errorf("%d of %d shares: want at least 2, and no more than there are: %w", req.GetThreshold(), req.GetShares(), rpc.ErrInvalid)
 	}
-	if err := s.ownOfficer(ctx); err != nil {
+	if err := s.n.own(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.n.Escrow(ctx, secret, req.GetThreshold(), req.GetShares()); err != nil {
 		return nil, err
 	}
 	return &nodepb.EscrowReply{Network: s.n.network.GetNetwork(), Code: s.n.cfg.Centre}, nil
-}
-
-// ownOfficer refuses officers of other centres.
-func (s backupsService) ownOfficer(ctx context.Context) error {
-	if caller := rpc.CallerOf(ctx).Subject; caller.Code != s.n.cfg.Centre {
-		return fmt.Errorf("%s belongs to centre %s, this is %s: %w", caller, caller.Code, s.n.cfg.Centre, rpc.ErrDenied)
-	}
-	return nil
 }
 
 func secretOf(b []byte) (identity.Secret, error) {
@@ -238,7 +236,7 @@ func (s backupsService) Recover(req *nodepb.RecoverRequest, stream nodepb.Backup
 	if err != nil {
 		return err
 	}
-	if err := s.ownOfficer(stream.Context()); err != nil {
+	if err := s.n.own(stream.Context()); err != nil {
 		return err
 	}
 	report, err := s.n.Recover(stream.Context(), secret, func(phase string, done, total uint64) error {
@@ -254,6 +252,9 @@ func (s backupsService) Recover(req *nodepb.RecoverRequest, stream nodepb.Backup
 func (s backupsService) Check(req *nodepb.CheckRequest, stream nodepb.Backups_CheckServer) error {
 	n := s.n
 	ctx := stream.Context()
+	if err := n.own(ctx); err != nil {
+		return err
+	}
 	own, err := n.ledger.state().Repositories(n.cfg.Centre)
 	if err != nil {
 		return err

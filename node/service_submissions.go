@@ -399,9 +399,12 @@ func (s submissionsService) registeredView(id digest.Digest) (*nodepb.Submission
 	return v, s.promises(v, id)
 }
 
-// mine keeps a registrant to its own submissions.
-func mine(ctx context.Context, v *nodepb.Submission) error {
+// mayRead keeps officers to their centre and those below it, and a registrant to its own submissions.
+func (s submissionsService) mayRead(ctx context.Context, v *nodepb.Submission) error {
 	caller := rpc.CallerOf(ctx).Subject
+	if caller.Code != s.n.cfg.Centre && !registry.Supervises(caller.Code, s.n.cfg.Centre) {
+		return fmt.Errorf("%s has no right at centre %s: %w", caller, s.n.cfg.Centre, rpc.ErrDenied)
+	}
 	if caller.Has(identity.Registrant) && v.GetRegistrant() != registrantOf(caller) {
 		return fmt.Errorf("submission %s: %w", v.GetId(), rpc.ErrNotFound)
 	}
@@ -418,6 +421,9 @@ func parseID(s string) (digest.Digest, error) {
 
 // List returns this centre's submissions, oldest first.
 func (s submissionsService) List(ctx context.Context, req *nodepb.ListSubmissionsRequest) (*nodepb.ListSubmissionsReply, error) {
+	if err := s.mayRead(ctx, &nodepb.Submission{Registrant: registrantOf(rpc.CallerOf(ctx).Subject)}); err != nil {
+		return nil, err
+	}
 	filter := intake.Filter{Registrant: req.GetRegistrant()}
 	if caller := rpc.CallerOf(ctx).Subject; caller.Has(identity.Registrant) {
 		filter.Registrant = registrantOf(caller)
@@ -445,7 +451,7 @@ func (s submissionsService) Show(ctx context.Context, req *nodepb.ShowSubmission
 	if err != nil {
 		return nil, err
 	}
-	return v, mine(ctx, v)
+	return v, s.mayRead(ctx, v)
 }
 
 // Report returns the inspection report as it was made.
@@ -513,7 +519,7 @@ func (s submissionsService) Watch(req *nodepb.WatchSubmissionRequest, stream nod
 		if err != nil {
 			return err
 		}
-		if err := mine(stream.Context(), v); err != nil {
+		if err := s.mayRead(stream.Context(), v); err != nil {
 			return err
 		}
 		if last == nil || !proto.Equal(last, v) {
@@ -632,7 +638,7 @@ func (s recordsService) Certificate(ctx context.Context, req *nodepb.ShowRecordR
 	if err != nil {
 		return nil, err
 	}
-	b, err := certificateOf(s.n.ledger.state(), s.n.keys, rec)
+	b, _, err := certificateOf(s.n.ledger.state(), s.n.keys, rec)
 	if err != nil {
 		return nil, err
 	}

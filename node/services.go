@@ -28,11 +28,15 @@ func (s peeringService) Propose(ctx context.Context, req *nodepb.ProposeRequest)
 	if len(req.GetCommands()) > maxGroupCommands {
 		return nil, fmt.Errorf("%d commands in one call, at most %d: %w", len(req.GetCommands()), maxGroupCommands, rpc.ErrInvalid)
 	}
+	caller := rpc.CallerOf(ctx).Subject
 	commands := make([]*registrypb.Command, len(req.GetCommands()))
 	for i, b := range req.GetCommands() {
 		commands[i] = &registrypb.Command{}
 		if err := proto.Unmarshal(b, commands[i]); err != nil {
 			return nil, fmt.Errorf("command %d: %w: %w", i, registry.ErrMalformed, err)
+		}
+		if err := competent(caller, commands[i]); err != nil {
+			return nil, fmt.Errorf("command %d: %w", i, err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
@@ -232,6 +236,9 @@ func (s networkService) Invite(ctx context.Context, req *nodepb.InviteRequest) (
 	if _, err := registry.CurrentDivision(req.GetCode()); err != nil {
 		return nil, err
 	}
+	if err := n.own(ctx); err != nil {
+		return nil, err
+	}
 	ca, err := n.authority()
 	if err != nil {
 		return nil, err
@@ -349,6 +356,13 @@ func (s networkService) Status(context.Context, *nodepb.StatusRequest) (*nodepb.
 	if reply.GetRecovering() {
 		reply.Alarms = append(reply.Alarms, "this centre's repositories are not here: run `dengbei recover`")
 	}
+	exposed, err := n.notEscrowed()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range exposed {
+		reply.Alarms = append(reply.Alarms, fmt.Sprintf("the password of repository %s is not in escrow: if this centre is lost, nobody can open its copies; run `dengbei escrow split`", id))
+	}
 	for id, err := range n.quarantine.Damaged() {
 		reply.Alarms = append(reply.Alarms, fmt.Sprintf("submission %s in the quarantine cannot be read: %v", id.Hex(), err))
 	}
@@ -378,6 +392,12 @@ func (s networkService) PutAgreement(ctx context.Context, req *nodepb.PutAgreeme
 	if a == nil {
 		return nil, fmt.Errorf("no agreement in the request: %w", rpc.ErrInvalid)
 	}
+	if err := s.n.own(ctx); err != nil {
+		return nil, err
+	}
+	if centre := s.n.cfg.Centre; a.GetOwner() != centre && a.GetHolder() != centre {
+		return nil, fmt.Errorf("an agreement between %s and %s is registered at one of them, this is %s: %w", a.GetOwner(), a.GetHolder(), centre, rpc.ErrElsewhere)
+	}
 	if err := s.n.ledger.AwaitFounded(ctx); err != nil {
 		return nil, err
 	}
@@ -391,6 +411,9 @@ func (s networkService) PutAgreement(ctx context.Context, req *nodepb.PutAgreeme
 // AddRegistrant registers a unit of this centre's jurisdiction and has its credential issued.
 func (s networkService) AddRegistrant(ctx context.Context, req *nodepb.AddRegistrantRequest) (*nodepb.AddRegistrantReply, error) {
 	n := s.n
+	if err := n.own(ctx); err != nil {
+		return nil, err
+	}
 	code, account, ok := strings.Cut(req.GetId(), "/")
 	if !ok || code != n.cfg.Centre {
 		return nil, fmt.Errorf("registrant %q: want %s/<short name>, the registrants of another centre are added there: %w", req.GetId(), n.cfg.Centre, rpc.ErrInvalid)
@@ -456,9 +479,22 @@ func (s networkService) Issue(ctx context.Context, req *nodepb.IssueRequest) (*n
 	return &nodepb.IssueReply{Certificate: der}, nil
 }
 
-// Policy returns the policy file that certificates of this network are checked with.
-func (s networkService) Policy(context.Context, *nodepb.PolicyRequest) (*nodepb.PolicyReply, error) {
-	p, err := policyOf(s.n.ledger.state())
+// Policy returns the policy file that certificates of this network are checked with: the present one, or the one of the
+// time when a record's certificate was made. Voters may have been replaced in between.
+func (s networkService) Policy(_ context.Context, req *nodepb.PolicyRequest) (*nodepb.PolicyReply, error) {
+	state := s.n.ledger.state()
+	if req.GetNumber() == "" {
+		p, err := policyOf(state)
+		if err != nil {
+			return nil, err
+		}
+		return &nodepb.PolicyReply{Policy: p.Format()}, nil
+	}
+	rec, err := state.RecordByNumber(req.GetNumber())
+	if err != nil {
+		return nil, err
+	}
+	_, p, err := coveredBy(state, rec)
 	if err != nil {
 		return nil, err
 	}

@@ -1183,6 +1183,7 @@ func (x *IssueReply) GetCertificate() []byte {
 
 type PolicyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        string                 `protobuf:"bytes,1,opt,name=number,proto3" json:"number,omitempty"` // policy of this record's certificate; empty = the present one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1215,6 +1216,13 @@ func (x *PolicyRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use PolicyRequest.ProtoReflect.Descriptor instead.
 func (*PolicyRequest) Descriptor() ([]byte, []int) {
 	return file_node_nodepb_node_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PolicyRequest) GetNumber() string {
+	if x != nil {
+		return x.Number
+	}
+	return ""
 }
 
 type PolicyReply struct {
@@ -4086,8 +4094,9 @@ const file_node_nodepb_node_proto_rawDesc = "" +
 	"\x05roles\x18\x04 \x03(\tR\x05roles\".\n" +
 	"\n" +
 	"IssueReply\x12 \n" +
-	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"\x0f\n" +
-	"\rPolicyRequest\"%\n" +
+	"\vcertificate\x18\x01 \x01(\fR\vcertificate\"'\n" +
+	"\rPolicyRequest\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\tR\x06number\"%\n" +
 	"\vPolicyReply\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\fR\x06policy\"\x8d\x01\n" +
 	"\rSubmitRequest\x12C\n" +

@@ -19,7 +19,8 @@ var ErrDenied = errors.New("not allowed")
 
 // ServerConfig is what a server needs besides its services.
 type ServerConfig struct {
-	// Current reports whether a centre's credential is that of an active member. Accounts are not asked about.
+	// Current reports whether the enrolment in a credential is that of an active member. It is asked about centres and
+	// their officers.
 	Current func(identity.Subject) error
 	// Logger gets refusals (Warn) and internal errors (Error). Required.
 	Logger *slog.Logger
@@ -55,7 +56,8 @@ func (g guard) check(ctx context.Context, method string) error {
 		g.cfg.Logger.Warn("call refused", "method", method, "centre", who)
 		return fmt.Errorf("%s may not call %s, which is for %s: %w", who, method, access.Roles(method), ErrDenied)
 	}
-	if caller.Verified && caller.Subject.Has(identity.Centre) {
+	// A registrant's credential outlives the enrolment of its centre; a node's and its officers' does not.
+	if caller.Verified && !caller.Subject.Has(identity.Registrant) {
 		if err := g.cfg.Current(caller.Subject); err != nil {
 			g.cfg.Logger.Warn("call refused", "method", method, "centre", caller.Subject.String(), "err", err)
 			return fmt.Errorf("%s: %w: %w", caller.Subject, ErrDenied, err)

@@ -35,7 +35,7 @@ func (p Phase) next() []Phase {
 	case Accepted: // bytes may rot between decision and snapshot
 		return []Phase{Snapshotted, Returned, Refused}
 	case Snapshotted: // the registry may refuse, for example a revoked registrant
-		return []Phase{Registered, Returned, Refused}
+		return []Phase{Registered, Accepted, Returned, Refused}
 	case Returned, Refused: // the same content was sent again: a refusal never blocks it, and its bytes are here
 		return []Phase{Received}
 	default:

@@ -414,7 +414,7 @@ type Member struct {
 	PeerAddress      string                 `protobuf:"bytes,4,opt,name=peer_address,json=peerAddress,proto3" json:"peer_address,omitempty"` // host:port
 	GossipAddress    string                 `protobuf:"bytes,5,opt,name=gossip_address,json=gossipAddress,proto3" json:"gossip_address,omitempty"`
 	WebAddress       string                 `protobuf:"bytes,6,opt,name=web_address,json=webAddress,proto3" json:"web_address,omitempty"`
-	CredentialSha256 []byte                 `protobuf:"bytes,7,opt,name=credential_sha256,json=credentialSha256,proto3" json:"credential_sha256,omitempty"`  // of the node credential's DER
+	CredentialSha256 []byte                 `protobuf:"bytes,7,opt,name=credential_sha256,json=credentialSha256,proto3" json:"credential_sha256,omitempty"`  // of the node key in SubjectPublicKeyInfo form
 	CosignerVkey     string                 `protobuf:"bytes,8,opt,name=cosigner_vkey,json=cosignerVkey,proto3" json:"cosigner_vkey,omitempty"`              // cosignature/v1 verifier key
 	AuthorityVkey    string                 `protobuf:"bytes,9,opt,name=authority_vkey,json=authorityVkey,proto3" json:"authority_vkey,omitempty"`           // Ed25519 signed-note verifier key of the authority (档案主管部门)
 	ReceiptKey       []byte                 `protobuf:"bytes,10,opt,name=receipt_key,json=receiptKey,proto3" json:"receipt_key,omitempty"`                   // Ed25519 public key that signs receipts of this centre
