@@ -219,10 +219,9 @@ func (d *demo) everybodyThere(ctx context.Context) error {
 
 // agree registers who holds for whom, and the units that will hand in.
 func (d *demo) agree(ctx context.Context) error {
-	first := d.centre(founderCode)
 	for _, owner := range d.centres {
 		for _, holder := range owner.holders {
-			err := d.cli(ctx, nil, "agreement", "put", "--config", first.file, "--id", "demo-"+owner.code+"-"+holder, "--owner", owner.code, "--holder", holder)
+			err := d.cli(ctx, nil, "agreement", "put", "--config", owner.file, "--id", "demo-"+owner.code+"-"+holder, "--owner", owner.code, "--holder", holder)
 			if err != nil {
 				return err
 			}
