@@ -134,7 +134,10 @@ func (c *Centre) close() error {
 	}
 	var err error
 	if p := c.running(); p != nil {
-		err = p.kill()
+		if p.died() {
+			err = fmt.Errorf("the node of %s ended by itself: %s", c.Code, p.cmd.ProcessState)
+		}
+		err = errors.Join(err, p.kill())
 	}
 	if c.Link != nil {
 		err = errors.Join(err, c.Link.close())

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -42,6 +43,7 @@ func (l *launcher) start(cmd *exec.Cmd) error {
 type process struct {
 	cmd  *exec.Cmd
 	gone chan struct{} // closed once it has ended
+	told atomic.Bool   // to end
 }
 
 // serving is what a node prints when its ports listen.
@@ -68,6 +70,7 @@ func (l *launcher) node(exe, config, logFile string) (*process, error) {
 	defer r.Close()
 	cmd := exec.Command(exe, "node", "run", "--config", config, "--json")
 	cmd.Stdout, cmd.Stderr = w, log
+	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1") // of a race build: a node with a race ends at once
 	err = l.start(cmd)
 	w.Close()
 	if err != nil {
@@ -98,8 +101,12 @@ func (p *process) running() bool {
 	}
 }
 
+// died reports whether the process ended though nobody told it to.
+func (p *process) died() bool { return !p.running() && !p.told.Load() }
+
 // kill ends the process as a power cut ends a program, and waits until it is gone.
 func (p *process) kill() error {
+	p.told.Store(true)
 	if p.running() {
 		_ = p.cmd.Process.Kill() // gone already is fine
 	}
@@ -108,6 +115,7 @@ func (p *process) kill() error {
 
 // stop asks the process to end, and waits until it has. One that does not is killed, which is an error.
 func (p *process) stop() error {
+	p.told.Store(true)
 	if p.running() {
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	}
