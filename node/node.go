@@ -67,6 +67,7 @@ type Node struct {
 	gossip     *gossip.Gossip
 	catalogue  *catalogue.Catalogue
 	alarms     alarms
+	titles     titles
 
 	recoverMu sync.Mutex // held by a recovery
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -298,15 +299,44 @@ func (s submissionsService) view(id digest.Digest) (*nodepb.Submission, error) {
 			v.Paths = append(v.Paths, bagPath(id, i)[1:])
 		}
 	}
-	if sub, _, err := n.quarantine.Submission(id); err == nil && len(sub.Records) > 0 {
-		v.Title = sub.Records[0].Title
-	}
+	v.Title = n.titles.of(id, func() string {
+		sub, _, err := n.quarantine.Submission(id)
+		if err != nil || len(sub.Records) == 0 {
+			return ""
+		}
+		return sub.Records[0].Title
+	})
 	if st.Phase == intake.Registered {
 		if err := s.promises(v, id); err != nil {
 			return nil, err
 		}
 	}
 	return v, nil
+}
+
+// titles remembers the titles of submissions, which are asked for with every change and stand in long descriptions.
+type titles struct {
+	mu   sync.Mutex // guards byID, held for an instant
+	byID map[digest.Digest]string
+}
+
+const maxTitles = 4096
+
+func (t *titles) of(id digest.Digest, read func() string) string {
+	t.mu.Lock()
+	title, ok := t.byID[id]
+	t.mu.Unlock()
+	if ok {
+		return title
+	}
+	title = read()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byID == nil || len(t.byID) >= maxTitles {
+		t.byID = map[digest.Digest]string{}
+	}
+	t.byID[id] = title
+	return title
 }
 
 func reasonText(r intake.Reason) string {

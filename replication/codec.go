@@ -42,6 +42,9 @@ func decodeReply(b []byte, r *replicationpb.FetchReply) error {
 		if n < 0 {
 			return fmt.Errorf("decode reply: %w", protowire.ParseError(n))
 		}
+		if field > protowire.MaxValidNumber { // protobuf refuses what ConsumeTag lets pass
+			return fmt.Errorf("decode reply: field number %d", field)
+		}
 		b = b[n:]
 		var value uint64
 		switch {

@@ -25,6 +25,8 @@ func FuzzDecodeReply(f *testing.F) {
 		f.Add(append(b, 0x7a, 1, 'x')) // an unknown field
 		f.Add(append(b, 0x1a, 0xff, 0xff, 0xff, 0xff, 0x0f))
 	}
+	f.Add([]byte("\x80\xff\xff\xd90\xff0")) // a field number beyond protobuf's
+	f.Add([]byte("\x80\xfd\xfd\xfd0\xfd\xfd0"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		want, got := new(replicationpb.FetchReply), &replicationpb.FetchReply{File: 9, Data: []byte("of the reply before")}
 		wantErr := proto.Unmarshal(b, want)

@@ -89,7 +89,7 @@ func (g guard) stream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo,
 
 // status converts err; what the table does not know stays on this node, with its text in the log only.
 func (g guard) status(method string, err error) error {
-	out, reason := toStatus(err)
+	reason, out := toStatus(err)
 	if reason == reasonInternal {
 		g.cfg.Logger.Error("call failed", "method", method, "err", err)
 	}

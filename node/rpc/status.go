@@ -117,33 +117,33 @@ var statusRows = statusTable()
 
 // ToStatus gives err its gRPC code and reason. An error that the table does not know becomes INTERNAL without its text.
 func ToStatus(err error) error {
-	out, _ := toStatus(err)
+	_, out := toStatus(err)
 	return out
 }
 
 // toStatus also returns the reason, empty for an error that had a status already.
-func toStatus(err error) (error, string) {
+func toStatus(err error) (reason string, out error) {
 	if err == nil {
-		return nil, ""
+		return "", nil
 	}
 	var remote *Error
 	if errors.As(err, &remote) {
-		return withReason(remote.Code, remote.Reason, err.Error()), remote.Reason
+		return remote.Reason, withReason(remote.Code, remote.Reason, err.Error())
 	}
 	if s, ok := status.FromError(err); ok && s.Code() != codes.Unknown {
-		return err, ""
+		return "", err
 	}
 	for _, r := range statusRows {
 		if errors.Is(err, r.err) {
-			return withReason(r.code, r.reason, err.Error()), r.reason
+			return r.reason, withReason(r.code, r.reason, err.Error())
 		}
 	}
-	return withReason(codes.Internal, reasonInternal, "internal error, see the node's log"), reasonInternal
+	return reasonInternal, withReason(codes.Internal, reasonInternal, "internal error, see the node's log")
 }
 
 // ReasonOf returns the public reason of a domain error.
 func ReasonOf(err error) string {
-	_, reason := toStatus(err)
+	reason, _ := toStatus(err)
 	return reason
 }
 
