@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"dengbei/chunkstore"
 	"dengbei/chunkstore/archive"
 	"dengbei/chunkstore/digest"
 	"dengbei/node/config"
@@ -105,6 +106,9 @@ func (d *desk) noteError(id digest.Digest, err error) {
 		return
 	}
 	d.errs[id] = err.Error()
+	if errors.Is(err, chunkstore.ErrFull) || errors.Is(err, intake.ErrFull) {
+		d.errs[id] += "; free space there, the submission then goes on by itself"
+	}
 }
 
 // LastError returns why a submission is not getting on, empty if it is.

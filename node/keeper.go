@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -255,13 +256,40 @@ func (k *keeper) load(ctx context.Context, id, class string) (*ownRepository, er
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", id, err)
 	}
-	repo, err := repository.Open(ctx, k.healing(id, files), strings.TrimSpace(string(b)), repository.Options{})
+	// What is still missing after this is read around, if it can be.
+	lost := k.refill(ctx, id, files, set)
+	repo, err := repository.Open(ctx, k.healing(id, files), strings.TrimSpace(string(b)), repository.Options{ReadHeaders: lost})
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", id, err)
 	}
 	own := &ownRepository{id: id, class: class, files: files, repo: repo, set: set}
 	k.open[id] = own
 	return own, nil
+}
+
+// refill heals registered files that opening a repository needs and that a listing of the disk does not show to be
+// missing: config, keys and index. It reports whether an index file could not be brought back.
+func (k *keeper) refill(ctx context.Context, id string, files *chunkstore.Files, set manifest.Set) (lostIndex bool) {
+	for f := range set.Files() {
+		name, err := chunkstore.ParseName(f.Name)
+		if err != nil || name.Kind == chunkstore.Pack || name.Kind == chunkstore.Snapshot {
+			continue // documents; packs and snapshots are healed when they are read
+		}
+		name.ID = f.SHA256
+		if name.Kind == chunkstore.Config {
+			err = files.Verify(ctx, name) // its name on disk says nothing about its bytes
+		} else {
+			_, err = files.Stat(name)
+		}
+		if err == nil {
+			continue
+		}
+		if err := k.healing(id, files).Heal(ctx, name, err); err != nil {
+			k.log.Error("repository file is missing", "repository", id, "file", f.Name, "err", err)
+			lostIndex = lostIndex || name.Kind == chunkstore.Index
+		}
+	}
+	return lostIndex
 }
 
 // registeredSet rebuilds the set of files from the registered chain of manifests, as far as their documents are here.
@@ -271,6 +299,24 @@ func (k *keeper) registeredSet(id string) (set manifest.Set, whole bool, err err
 	if err != nil {
 		return set, false, err
 	}
+	return k.setOf(id, chain)
+}
+
+// setAt rebuilds the set of files after one manifest of any repository, as far as the documents are here.
+func (k *keeper) setAt(id string, sequence uint64) (manifest.Set, error) {
+	chain, err := k.ledger.state().Manifests(id, 0, 0)
+	if err != nil {
+		return manifest.Set{}, err
+	}
+	n := slices.IndexFunc(chain, func(m *registrypb.Manifest) bool { return m.GetSequence() > sequence })
+	if n >= 0 {
+		chain = chain[:n]
+	}
+	set, _, err := k.setOf(id, chain)
+	return set, err
+}
+
+func (k *keeper) setOf(id string, chain []*registrypb.Manifest) (set manifest.Set, whole bool, err error) {
 	docs := make([]manifest.Document, 0, len(chain))
 	for _, m := range chain {
 		d, err := digest.FromBytes(digest.SHA256, m.GetDigest())
@@ -443,7 +489,7 @@ func documentName(d digest.Digest) string { return "documents/" + d.Hex() }
 func (own *ownRepository) Registered(t *taken) { own.set = t.next }
 
 // healing lets the repository ask for a sound copy of a file that cannot be read.
-func (k *keeper) healing(id string, files *chunkstore.Files) repository.Files {
+func (k *keeper) healing(id string, files *chunkstore.Files) *healingFiles {
 	return &healingFiles{Files: files, id: id, keeper: k}
 }
 

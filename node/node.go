@@ -181,7 +181,7 @@ func (n *Node) open(onClose func(func() error)) (err error) {
 	}
 	n.serverID = registry.MemberID(n.network.GetMember())
 	if n.network.GetMember().GetCode() != n.cfg.Centre {
-		return fmt.Errorf("data_dir belongs to centre %s, the configuration is for %s: %w", n.network.GetMember().GetCode(), n.cfg.Centre, config.ErrInvalid)
+		return fmt.Errorf("data_dir %s belongs to centre %s, the configuration is for %s, give each centre a directory of its own: %w", n.cfg.DataDir, n.network.GetMember().GetCode(), n.cfg.Centre, config.ErrInvalid)
 	}
 	if n.keys, err = loadKeys(n.cfg, n.network.GetOrigin()); err != nil {
 		return err

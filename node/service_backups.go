@@ -268,10 +268,23 @@ func (s backupsService) Check(req *nodepb.CheckRequest, stream nodepb.Backups_Ch
 		if err != nil {
 			return fmt.Errorf("check %s: %w", r.GetId(), err)
 		}
+		found := map[string]bool{}
 		for _, f := range findings {
+			found[f.Name.String()] = true
 			if err := stream.Send(&nodepb.CheckReply{Repository: r.GetId(), Finding: f.String()}); err != nil {
 				return err
 			}
+		}
+		store, err := n.holdings.store(r.GetId(), false)
+		if err != nil {
+			return err
+		}
+		head, err := n.ledger.state().Head(r.GetId())
+		if err != nil && !errors.Is(err, registry.ErrNotFound) {
+			return err
+		}
+		if err := s.compare(ctx, r.GetId(), head.GetSequence(), store, found, stream); err != nil {
+			return err
 		}
 		if err := stream.Send(&nodepb.CheckReply{Repository: r.GetId(), Done: 1, Total: 1}); err != nil {
 			return err
@@ -290,14 +303,22 @@ func (s backupsService) Check(req *nodepb.CheckRequest, stream nodepb.Backups_Ch
 }
 
 func (s backupsService) checkHeld(ctx context.Context, id string, readData bool, stream nodepb.Backups_CheckServer) error {
+	receipted, err := s.receipted(id)
+	if err != nil {
+		return err
+	}
 	store, err := s.n.holdings.store(id, false)
 	if errors.Is(err, chunkstore.ErrNotRepository) || errors.Is(err, fs.ErrNotExist) {
-		return nil
+		if receipted == 0 {
+			return nil
+		}
+		return stream.Send(&nodepb.CheckReply{Repository: id, Finding: fmt.Sprintf("the copy that this centre gave its receipt for is gone: %v", err)})
 	}
 	if err != nil {
 		return err
 	}
 	var done uint64
+	found := map[string]bool{}
 	for _, kind := range chunkstore.Kinds() {
 		for e, err := range store.files.List(ctx, kind) {
 			if err != nil {
@@ -308,11 +329,46 @@ func (s backupsService) checkHeld(ctx context.Context, id string, readData bool,
 				continue
 			}
 			if err := store.files.Verify(ctx, e.Name); err != nil {
+				found[e.Name.String()] = true
 				if err := stream.Send(&nodepb.CheckReply{Repository: id, Finding: fmt.Sprintf("%s: %v", e.Name, err), Done: done}); err != nil {
 					return err
 				}
 			}
 		}
 	}
+	if err := s.compare(ctx, id, receipted, store, found, stream); err != nil {
+		return err
+	}
 	return stream.Send(&nodepb.CheckReply{Repository: id, Done: done, Total: done})
+}
+
+// compare names the files of a registered set that are missing here or have another length: what is gone is in no
+// listing of the disk. Files that were found damaged already are passed over.
+func (s backupsService) compare(ctx context.Context, id string, sequence uint64, store *backupStore, found map[string]bool, stream nodepb.Backups_CheckServer) error {
+	set, err := s.n.keeper.setAt(id, sequence)
+	if err != nil {
+		return fmt.Errorf("check %s: %w", id, err)
+	}
+	for f := range set.Files() {
+		if found[f.Name] {
+			continue
+		}
+		size, ok, err := store.Has(ctx, f.Name)
+		if err != nil {
+			return fmt.Errorf("check %s: %w", id, err)
+		}
+		finding := ""
+		switch {
+		case !ok:
+			finding = f.Name + ": missing or damaged, and registered in the manifest"
+		case size != f.SizeBytes:
+			finding = fmt.Sprintf("%s: %d bytes, registered are %d", f.Name, size, f.SizeBytes)
+		default:
+			continue
+		}
+		if err := stream.Send(&nodepb.CheckReply{Repository: id, Finding: finding}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

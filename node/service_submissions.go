@@ -26,8 +26,8 @@ type submissionsService struct {
 	n *Node
 }
 
-// maxDescriptionBytes bounds the description in one message; larger deliveries are split.
-const maxDescriptionBytes = rpc.MaxMessageBytes - 64<<10
+// maxDescriptionBytes bounds a description in memory: about a million files.
+const maxDescriptionBytes = 256 << 20
 
 // registrantOf returns the registrant that an account's credential stands for.
 func registrantOf(s identity.Subject) string { return s.Code + "/" + s.Account }
@@ -35,22 +35,11 @@ func registrantOf(s identity.Subject) string { return s.Code + "/" + s.Account }
 // Submit receives one delivery. Nothing needs the quorum: a centre that is cut off receives and hands out receipts.
 func (s submissionsService) Submit(stream nodepb.Submissions_SubmitServer) error {
 	n := s.n
-	first, err := stream.Recv()
+	sub, signature, err := receiveAnnouncement(stream)
 	if err != nil {
 		return err
 	}
-	a := first.GetAnnouncement()
-	if a == nil {
-		return fmt.Errorf("the first message of a delivery is its announcement: %w", rpc.ErrInvalid)
-	}
-	if len(a.GetSubmission()) > maxDescriptionBytes {
-		return fmt.Errorf("description of %d bytes, at most %d: split the delivery: %w", len(a.GetSubmission()), maxDescriptionBytes, rpc.ErrInvalid)
-	}
-	sub, err := intake.Parse(a.GetSubmission())
-	if err != nil {
-		return err
-	}
-	id, err := s.admit(stream.Context(), sub, a.GetSignature())
+	id, err := s.admit(stream.Context(), sub, signature)
 	if err != nil {
 		return err
 	}
@@ -60,7 +49,7 @@ func (s submissionsService) Submit(stream nodepb.Submissions_SubmitServer) error
 		}
 		return stream.SendAndClose(existing)
 	}
-	in, err := n.quarantine.Receive(sub, a.GetSignature(), time.Now().UTC())
+	in, err := n.quarantine.Receive(sub, signature, time.Now().UTC())
 	var exists *intake.ExistsError
 	if errors.As(err, &exists) {
 		reply, err := s.existing(id)
@@ -99,6 +88,32 @@ func (s submissionsService) Submit(stream nodepb.Submissions_SubmitServer) error
 		return err
 	}
 	return stream.SendAndClose(&nodepb.SubmitReply{Id: id.Hex(), Receipt: receipt, Submission: view})
+}
+
+// receiveAnnouncement reads the description, piece by piece.
+func receiveAnnouncement(stream nodepb.Submissions_SubmitServer) (*intake.Submission, []byte, error) {
+	var description []byte
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("the delivery ends before its description does: %w", rpc.ErrInvalid)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		a := m.GetAnnouncement()
+		if a == nil {
+			return nil, nil, fmt.Errorf("a delivery begins with its description: %w", rpc.ErrInvalid)
+		}
+		description = append(description, a.GetSubmission()...)
+		if len(description) > maxDescriptionBytes {
+			return nil, nil, fmt.Errorf("description of more than %d bytes: split the delivery: %w", maxDescriptionBytes, rpc.ErrInvalid)
+		}
+		if !a.GetMore() {
+			sub, err := intake.Parse(description)
+			return sub, a.GetSignature(), err
+		}
+	}
 }
 
 // admit checks who hands in, for whom and with whose signature, before a byte is taken.
@@ -204,7 +219,7 @@ func (r *fileReader) Read(b []byte) (int, error) {
 		}
 		m, err := r.stream.Recv()
 		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("the delivery ends in the middle: %w", io.ErrUnexpectedEOF)
+			err = fmt.Errorf("the delivery ends in the middle, send it again: %w: %w", rpc.ErrInvalid, io.ErrUnexpectedEOF)
 		}
 		if err != nil {
 			r.err = err

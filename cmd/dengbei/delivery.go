@@ -115,8 +115,7 @@ func (p *parcel) send(ctx context.Context, c *rpc.Client, sent func(int)) (*node
 	if err != nil {
 		return nil, fmt.Errorf("submit: %w", err)
 	}
-	announce := &nodepb.SubmitRequest{Part: &nodepb.SubmitRequest_Announcement{Announcement: &nodepb.Announcement{Submission: p.encoded, Signature: p.signature}}}
-	err = stream.Send(announce)
+	err = p.announce(stream)
 	if err == nil {
 		err = p.sendFiles(stream, sent)
 	}
@@ -144,6 +143,26 @@ func (p *parcel) isAnswered(r *nodepb.SubmitReply) bool {
 // submitStream is the sending half of a submission.
 type submitStream interface {
 	Send(*nodepb.SubmitRequest) error
+}
+
+// announcePiece is how much of a description one message carries.
+const announcePiece = 1 << 20
+
+// announce sends the description, which is long when there are many files, in pieces; the signature goes with the last.
+func (p *parcel) announce(stream submitStream) error {
+	for rest := p.encoded; ; {
+		a := &nodepb.Announcement{Submission: rest, Signature: p.signature}
+		if len(rest) > announcePiece {
+			a = &nodepb.Announcement{Submission: rest[:announcePiece], More: true}
+		}
+		if err := stream.Send(&nodepb.SubmitRequest{Part: &nodepb.SubmitRequest_Announcement{Announcement: a}}); err != nil {
+			return err
+		}
+		if !a.More {
+			return nil
+		}
+		rest = rest[announcePiece:]
+	}
 }
 
 func (p *parcel) sendFiles(stream submitStream, sent func(int)) error {

@@ -325,22 +325,45 @@ func (d *demo) remove(failed bool) error {
 	return err
 }
 
-// cli runs one command line of this very program, as a person would, and decodes what it prints.
+// Patience with what could not be found out: on a busy machine a leader may lose its lease for a moment, and every command of this program may be
+// repeated.
+const (
+	patience   = 30 * time.Second
+	tryAgainIn = 500 * time.Millisecond
+)
+
+// cli runs one command line of this very program, as a person would, and decodes what it prints. What could not be found out is tried again.
 func (d *demo) cli(ctx context.Context, into any, args ...string) error {
+	for deadline := time.Now().Add(patience); ; {
+		code, err := d.once(ctx, into, args)
+		if code != exitUnknown || time.Now().After(deadline) {
+			return err
+		}
+		d.say("trying again: %v", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(tryAgainIn):
+		}
+	}
+}
+
+// once runs a command line once and returns its exit code; an error says what it printed.
+func (d *demo) once(ctx context.Context, into any, args []string) (int, error) {
 	var out, errs bytes.Buffer
 	noEnv := func(string) string { return "" }
-	code := run(ctx, append(args, "--json"), streams{in: strings.NewReader(""), out: &out, err: &errs, env: noEnv})
+	code := run(ctx, append(args[:len(args):len(args)], "--json"), streams{in: strings.NewReader(""), out: &out, err: &errs, env: noEnv})
 	if code != exitDone {
 		text := strings.TrimSpace(strings.ReplaceAll(errs.String(), "dengbei: ", ""))
-		return fmt.Errorf("dengbei %s: exit status %d: %s", strings.Join(args, " "), code, text)
+		return code, fmt.Errorf("dengbei %s: exit status %d: %s", strings.Join(args[:min(4, len(args))], " "), code, text)
 	}
 	if into == nil {
-		return nil
+		return code, nil
 	}
 	if err := json.NewDecoder(io.LimitReader(&out, 64<<20)).Decode(into); err != nil {
-		return fmt.Errorf("dengbei %s: %w", strings.Join(args, " "), err)
+		return code, fmt.Errorf("dengbei %s: %w", strings.Join(args[:min(4, len(args))], " "), err)
 	}
-	return nil
+	return code, nil
 }
 
 // until asks again and again until done says yes, for at most limit.

@@ -118,7 +118,12 @@ func (d *demo) recover(ctx context.Context) error {
 
 // checkRevoked makes sure that the destroyed machine's identity is worth nothing any more.
 func (d *demo) checkRevoked(ctx context.Context) error {
-	r, err := d.centre(founderCode).operator.Network.Members(ctx, &nodepb.MembersRequest{All: true, Level: nodepb.ReadLevel_LEADER})
+	var r *nodepb.MembersReply
+	err := until(ctx, patience, "list of all members", func(ctx context.Context) (bool, error) {
+		var err error
+		r, err = d.centre(founderCode).operator.Network.Members(ctx, &nodepb.MembersRequest{All: true, Level: nodepb.ReadLevel_LEADER})
+		return err == nil, err
+	})
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"dengbei/node"
+	"dengbei/node/identity"
 	"dengbei/node/rpc"
+	"dengbei/registry"
 )
 
 // Exit codes of every command.
@@ -56,7 +59,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	case ctx.Err() != nil:
 		return exitInterrupted
-	case errors.Is(err, errFalse), isRefusedInput(err):
+	case errors.Is(err, errFalse), isRefusedInput(err), isRefusedHere(err):
 		return exitFalse
 	}
 	if rpc.Reason(err) != "" { // the node was reached and looked
@@ -66,6 +69,17 @@ func exitCode(ctx context.Context, err error) int {
 		}
 	}
 	return exitUnknown
+}
+
+// isRefusedHere reports whether this program itself found out what a node would have refused for: the exit status does not
+// tell who looked.
+func isRefusedHere(err error) bool {
+	for _, refusal := range []error{registry.ErrInvitation, registry.ErrUnknownCode, identity.ErrToken, node.ErrEnrolled} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
 }
 
 // exit reports err on the error stream and returns the exit code.

@@ -1351,10 +1351,12 @@ func (*SubmitRequest_Announcement) isSubmitRequest_Part() {}
 
 func (*SubmitRequest_File) isSubmitRequest_Part() {}
 
+// Announcement carries the description of a delivery, in as many pieces as it takes.
 type Announcement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Submission    []byte                 `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"` // canonical encoding of the description
-	Signature     []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`   // registrant's Ed25519 over the submission statement
+	Submission    []byte                 `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"` // a piece of the encoded description, at most 1 MiB
+	Signature     []byte                 `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`   // with the last piece: registrant's Ed25519 over the submission statement
+	More          bool                   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`            // another piece follows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1401,6 +1403,13 @@ func (x *Announcement) GetSignature() []byte {
 		return x.Signature
 	}
 	return nil
+}
+
+func (x *Announcement) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
 }
 
 // FileData carries the bytes of the files in the order of the description; last closes a file (an empty file is one
@@ -4102,12 +4111,13 @@ const file_node_nodepb_node_proto_rawDesc = "" +
 	"\rSubmitRequest\x12C\n" +
 	"\fannouncement\x18\x01 \x01(\v2\x1d.dengbei.node.v1.AnnouncementH\x00R\fannouncement\x12/\n" +
 	"\x04file\x18\x02 \x01(\v2\x19.dengbei.node.v1.FileDataH\x00R\x04fileB\x06\n" +
-	"\x04part\"L\n" +
+	"\x04part\"`\n" +
 	"\fAnnouncement\x12\x1e\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\fR\n" +
 	"submission\x12\x1c\n" +
-	"\tsignature\x18\x02 \x01(\fR\tsignature\"^\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\"^\n" +
 	"\bFileData\x12\x16\n" +
 	"\x06record\x18\x01 \x01(\rR\x06record\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\rR\x04file\x12\x12\n" +

@@ -476,7 +476,7 @@ const (
 //
 // Submissions are what was handed in at this centre and is not registered yet, and their history.
 type SubmissionsClient interface {
-	// Submit takes one delivery: first an announcement, then the files in the order announced. The receipt comes after
+	// Submit takes one delivery: first the announcement, then the files in the order announced. The receipt comes after
 	// every byte was re-read from disk.
 	Submit(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[SubmitRequest, SubmitReply], error)
 	List(ctx context.Context, in *ListSubmissionsRequest, opts ...grpc.CallOption) (*ListSubmissionsReply, error)
@@ -573,7 +573,7 @@ func (c *submissionsClient) Report(ctx context.Context, in *ShowSubmissionReques
 //
 // Submissions are what was handed in at this centre and is not registered yet, and their history.
 type SubmissionsServer interface {
-	// Submit takes one delivery: first an announcement, then the files in the order announced. The receipt comes after
+	// Submit takes one delivery: first the announcement, then the files in the order announced. The receipt comes after
 	// every byte was re-read from disk.
 	Submit(grpc.ClientStreamingServer[SubmitRequest, SubmitReply]) error
 	List(context.Context, *ListSubmissionsRequest) (*ListSubmissionsReply, error)
