@@ -192,15 +192,15 @@ func badTokens(t *testing.T, b *badNetwork) {
 		return len(r.GetMembers())
 	}
 	t.Run("expired", func(t *testing.T) {
-		token, expires := invite(t, "330104", "1s")
+		token, expires := invite(t, "330111", "1s")
 		network.Until(t, 10*time.Second, "the token expires", func(context.Context) error {
 			if left := time.Until(expires.Add(500 * time.Millisecond)); left > 0 {
 				return fmt.Errorf("in %v", left)
 			}
 			return nil
 		})
-		before, c := members(t), writeConfig(t, "330104", "")
-		enrol(t, c, token).want(t, 1, "330104", "invitation expired", "ask for a new one", "INVITATION_EXPIRED")
+		before, c := members(t), writeConfig(t, "330111", "")
+		enrol(t, c, token).want(t, 1, "330111", "invitation expired", "ask for a new one", "INVITATION_EXPIRED")
 		nothing(t, c)
 		if got := members(t); got != before {
 			t.Errorf("there are %d members; before there were %d", got, before)
@@ -216,10 +216,10 @@ func badTokens(t *testing.T, b *badNetwork) {
 		}
 	})
 	t.Run("one character changed", func(t *testing.T) {
-		token, _ := invite(t, "330107", "10m") // never used
+		token, _ := invite(t, "330112", "10m") // never used
 		changed := []byte(token)
 		changed[len(changed)/2] ^= 1
-		c := writeConfig(t, "330107", "")
+		c := writeConfig(t, "330112", "")
 		enrol(t, c, string(changed)).want(t, 1, "malformed enrolment token", "a character is missing or wrong")
 		nothing(t, c)
 	})

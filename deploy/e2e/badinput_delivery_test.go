@@ -163,7 +163,7 @@ func oddNames(t *testing.T, b *badNetwork) {
 		t.Fatalf("the long name has %d bytes", len(long))
 	}
 	dir := folder(t, map[string]string{
-		"关于档案登记备份的请示·第三稿（二〇二六）.txt": "中文", "第一行\n第二行.txt": "newline", "附件/\t制表\r.txt": "control", long: "255 bytes", long + "/" + long: "",
+		"关于档案登记备份的请示·第三稿（二〇二六）.txt": "中文", "第一行\n第二行.txt": "newline", "附件/\t制表\r.txt": "control", long: "255 bytes", "长/" + long: "",
 		"𠮷野家\u202e.txt": "beyond the BMP", "  空格  ": "spaces", "%0A.txt": "percent", "-rf": "option", "CON.txt": "device", "e\u0301.txt": "decomposed", "\u00e9.txt": "composed",
 	})
 	s := b.handIn(t, dir, "offsite=2")
@@ -288,7 +288,7 @@ func badAnnouncements(t *testing.T, b *badNetwork) {
 				t.Fatal(err)
 			}
 			_, err = stream.CloseAndRecv()
-			reason(t, err, "INVALID", "first message of a delivery is its announcement")
+			reason(t, err, "INVALID", "a delivery begins with its description")
 		})
 	})
 }

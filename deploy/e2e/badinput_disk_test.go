@@ -57,7 +57,7 @@ func (b *badNetwork) fullRepository(t *testing.T) {
 	s := b.handIn(t, dir, "received")
 	network.Until(t, time.Minute, "the submission waits for room", func(ctx context.Context) error {
 		v, err := b.county.Operator.Submissions.Show(ctx, &nodepb.ShowSubmissionRequest{Id: s.ID})
-		if err == nil && (v.GetState() != "accepted" || !strings.Contains(v.GetLastError(), "full")) {
+		if err == nil && (v.GetState() != "accepted" || !strings.Contains(v.GetLastError(), "no space left in the repository's file system")) {
 			err = fmt.Errorf("it is %s, %q", v.GetState(), v.GetLastError())
 		}
 		return err
@@ -65,7 +65,7 @@ func (b *badNetwork) fullRepository(t *testing.T) {
 	if now := b.remains(t); now.numbers != before.numbers {
 		t.Errorf("there are %d registrations; before there were %d", now.numbers, before.numbers)
 	}
-	b.dengbei(t, "submission", "list", "--config", b.county.File).want(t, 0, s.ID, "accepted")
+	b.dengbei(t, "submission", "show", s.ID, "--config", b.county.File).want(t, 0, s.ID, "accepted", "free space there")
 	b.tidy(t, volume)
 	b.dengbei(t, "backup", "check", "--config", b.county.File).want(t, 0, "nothing is damaged or missing")
 	resize(t, volume, volumeBytes)
@@ -90,13 +90,13 @@ func (b *badNetwork) fullHolder(t *testing.T) {
 			return err
 		}
 		for _, h := range r.GetHoldings() {
-			if strings.Contains(h.GetLastError(), "full") && h.GetMissing() > 0 && h.GetReceiptedSequence() < h.GetRegisteredSequence() {
+			if strings.Contains(h.GetLastError(), "no space left") && h.GetMissing() > 0 && h.GetReceiptedSequence() < h.GetRegisteredSequence() {
 				return nil
 			}
 		}
 		return fmt.Errorf("it holds %v", r.GetHoldings())
 	})
-	b.dengbei(t, "network", "status", "--config", b.city.File).want(t, 1, "full", "lacks")
+	b.dengbei(t, "network", "status", "--config", b.city.File).want(t, 1, "no space left in the local store", "lacks")
 	v, err := b.county.Operator.Submissions.Show(t.Context(), &nodepb.ShowSubmissionRequest{Id: s.ID})
 	if err == nil && v.GetOffsiteCopies() != 1 {
 		err = errors.New("the full holder's copy counts")
