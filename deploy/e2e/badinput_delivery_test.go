@@ -274,6 +274,25 @@ func badAnnouncements(t *testing.T, b *badNetwork) {
 			reason(t, b.announced(t, encoded, signature), "DENIED", `registrant "330000/danwei"`, `credential is of "330282/danwei"`)
 		})
 	})
+	t.Run("half a description", func(t *testing.T) {
+		client, err := b.county.Registrant.Client(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		encoded, _ := parcel(t, "half").Announcement()
+		b.refused(t, func() {
+			stream, err := client.Submissions.Submit(t.Context())
+			if err == nil {
+				err = stream.Send(&nodepb.SubmitRequest{Part: &nodepb.SubmitRequest_Announcement{
+					Announcement: &nodepb.Announcement{Submission: encoded[:len(encoded)/2], More: true}}})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = stream.CloseAndRecv()
+			reason(t, err, "INVALID", "the delivery ends before its description does")
+		})
+	})
 	t.Run("files before the announcement", func(t *testing.T) {
 		client, err := b.county.Registrant.Client(t.Context())
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ func fullDisks(t *testing.T, b *badNetwork) {
 		t.Skip(b.volumes)
 	}
 	t.Run("submission", b.fullQuarantine)
+	t.Run("submission, page by page", b.fullByPages)
 	t.Run("snapshot", b.fullRepository)
 	t.Run("holder", b.fullHolder)
 }
@@ -46,6 +48,39 @@ func (b *badNetwork) fullQuarantine(t *testing.T) {
 		t.Errorf("with room again: existing %t, numbers %q; want a first answer with one number", s.Existing, s.Submission.Numbers)
 	}
 	b.restored(t, s.Submission.Numbers[0], dir)
+}
+
+// fullByPages has room for the payload and for a few pages more, so that the disk is full at each of the small files that
+// stand beside the payload in turn: what has a receipt is registered once there is room, what has none has left nothing.
+func (b *badNetwork) fullByPages(t *testing.T) {
+	const page, pages = 4096, 8
+	volume := b.county.Config.Path("quarantine")
+	refused := 0
+	for n := range int64(pages) {
+		dir := folder(t, map[string]string{"扫描件.bin": string(content(fmt.Sprint("pages ", n), free))})
+		b.settled(t)
+		before := b.remains(t)
+		resize(t, volume, free+n*page)
+		r := b.submit(t, dir)
+		if r.status != 0 {
+			refused++
+			r.want(t, 3, "quarantine is full", "free space on its disk, then send again", "QUARANTINE_FULL")
+			if now := b.remains(t); !slices.Equal(now.entries, before.entries) || !slices.Equal(now.listed, before.listed) {
+				t.Errorf("refused with %d pages left: the quarantine holds %q, listed are %q; before %q and %q", n, now.entries, now.listed, before.entries, before.listed)
+			}
+		}
+		resize(t, volume, volumeBytes)
+		s := b.handIn(t, dir, "registered")
+		if s.Existing != (r.status == 0) || len(s.Submission.Numbers) != 1 || s.Receipt.Submission != s.ID {
+			t.Errorf("with %d pages left the answer was %d; with room again: existing %t, numbers %q, receipt for %s", n, r.status, s.Existing, s.Submission.Numbers, s.Receipt.Submission)
+		}
+		if now := b.remains(t); now.numbers != before.numbers+1 {
+			t.Errorf("with %d pages left: %d registrations; want %d", n, now.numbers, before.numbers+1)
+		}
+	}
+	if refused == 0 || refused == pages {
+		t.Errorf("%d of %d were refused; want the disk full at some of the small files and not at others", refused, pages)
+	}
 }
 
 // fullRepository is found after the receipt, which stands: the submission waits for room.
