@@ -8,8 +8,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -47,19 +49,43 @@ type desk struct {
 	docs       *documents
 	log        *slog.Logger
 
-	formats fournature.Formats // loaded with the first inspection
+	formats  atomic.Pointer[fournature.Formats] // loaded with the first inspection, dropped when there are none for a while
+	lastUsed atomic.Int64                       // when, in milliseconds
 
 	wake chan struct{} // something may be ready for a next step
 
 	mu      sync.Mutex // guards the rest, held for an instant
 	busy    map[digest.Digest]bool
 	errs    map[digest.Digest]string // last error of a submission that is retried
+	left    map[digest.Digest]string // inspected submissions and the policy that left them to an officer
 	changed chan struct{}            // closed and replaced when a submission's state changed
 }
 
 func newDesk(cfg config.Config, q *intake.Quarantine, k *keeper, l *ledger, ks *keys, docs *documents, log *slog.Logger) *desk {
 	return &desk{cfg: cfg, quarantine: q, keeper: k, ledger: l, keys: ks, docs: docs, log: log,
-		wake: make(chan struct{}, 1), busy: map[digest.Digest]bool{}, errs: map[digest.Digest]string{}, changed: make(chan struct{})}
+		wake: make(chan struct{}, 1), busy: map[digest.Digest]bool{}, errs: map[digest.Digest]string{}, left: map[digest.Digest]string{}, changed: make(chan struct{})}
+}
+
+// formatsIdle is after how long without an inspection the signatures of formats, some hundred megabytes, are dropped.
+const formatsIdle = 2 * time.Minute
+
+func (d *desk) useFormats() *fournature.Formats {
+	d.lastUsed.Store(time.Now().UnixMilli())
+	f := d.formats.Load()
+	if f == nil {
+		f = &fournature.Formats{}
+		if !d.formats.CompareAndSwap(nil, f) {
+			return d.useFormats()
+		}
+	}
+	return f
+}
+
+func (d *desk) dropIdleFormats() {
+	if d.formats.Load() != nil && time.Since(time.UnixMilli(d.lastUsed.Load())) > formatsIdle {
+		d.formats.Store(nil)
+		debug.FreeOSMemory()
+	}
 }
 
 // poke makes the desk look again.
@@ -93,6 +119,9 @@ func (d *desk) setState(id digest.Digest, change func(*intake.State) error) erro
 	})
 	if err == nil {
 		d.noteError(id, nil)
+		d.mu.Lock()
+		delete(d.left, id)
+		d.mu.Unlock()
 		d.announce()
 	}
 	return err
@@ -137,8 +166,9 @@ func (d *desk) run(ctx context.Context) {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
 	for ctx.Err() == nil {
+		policy := d.policyInForce()
 		for _, s := range d.quarantine.List(intake.Filter{Phases: []intake.Phase{intake.Received, intake.Inspected}}) {
-			if !d.claim(s.ID) {
+			if s.Phase == intake.Inspected && d.considered(s.ID, policy) || !d.claim(s.ID) {
 				continue
 			}
 			select {
@@ -151,10 +181,39 @@ func (d *desk) run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-d.wake:
 		case <-tick.C:
+			d.dropIdleFormats()
 		}
 	}
 	close(jobs)
 	wg.Wait()
+}
+
+// policyInForce returns what tells one auto-approval policy from another, empty if none is in force.
+func (d *desk) policyInForce() string {
+	vkey, err := d.keys.AuthorityVKey()
+	if err != nil {
+		return ""
+	}
+	policy, err := loadApproval(d.cfg, vkey)
+	if err != nil {
+		d.log.Error("auto-approval policy decides nothing", "err", err)
+	}
+	if err != nil || policy == nil {
+		return ""
+	}
+	return policy.Signature
+}
+
+// considered reports whether an inspected submission was already held against the policy in force, and notes that it is
+// now: what a policy leaves to an officer is not looked at again and again.
+func (d *desk) considered(id digest.Digest, policy string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if policy == "" || d.left[id] == policy {
+		return true
+	}
+	d.left[id] = policy
+	return false
 }
 
 func (d *desk) claim(id digest.Digest) bool {
@@ -191,7 +250,7 @@ func (d *desk) inspect(ctx context.Context, id digest.Digest) error {
 				return d.quarantine.Open(id, record, path)
 			},
 			List: func(record int) ([]string, error) { return d.quarantine.Paths(id, record) },
-		}, fournature.YJ(), fournature.Options{Now: time.Now().UTC(), Workers: 1, Formats: &d.formats})
+		}, fournature.YJ(), fournature.Options{Now: time.Now().UTC(), Workers: 1, Formats: d.useFormats()})
 		if err != nil {
 			return fmt.Errorf("inspect: %w", err)
 		}

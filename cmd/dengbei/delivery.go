@@ -81,17 +81,11 @@ func pack(ctx context.Context, d delivery, k packing) (*parcel, error) {
 	if p.encoded, err = intake.Encode(s); err != nil {
 		return nil, err
 	}
-	if len(p.encoded) > rpc.MaxMessageBytes-messageSlack {
-		return nil, &intake.RuleError{Rule: intake.RuleCount, Item: d.folders[0], What: fmt.Sprintf("the list of %d files takes %d bytes, the limit is %d", p.files, len(p.encoded), rpc.MaxMessageBytes-messageSlack), Way: "split the delivery"}
-	}
 	if p.signature, err = k.signing.Sign(nil, registry.SubmissionStatement(p.id.Bytes()), crypto.Hash(0)); err != nil {
 		return nil, fmt.Errorf("sign submission: %w", err)
 	}
 	return p, nil
 }
-
-// messageSlack is what the announcement needs beside the description.
-const messageSlack = 64 << 10
 
 func (d delivery) title(i int) (string, error) {
 	if len(d.titles) > 0 {
