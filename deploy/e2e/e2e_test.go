@@ -104,7 +104,15 @@ type load struct {
 	retries      atomic.Int64
 	done         chan struct{} // closed when every delivery is acknowledged, or the crowd has given up
 	err          error         // valid after done
+
+	taken atomic.Int64
+	free  int64         // so many are handed in as fast as it goes, the others one by one until all is closed
+	all   chan struct{} // closed: as fast as it goes
+	pace  *time.Ticker
 }
+
+// slowly is how far apart deliveries of a held load are.
+const slowly = 250 * time.Millisecond
 
 // retryEvery is how long a unit waits before it tries again, as a real client does.
 const retryEvery = 200 * time.Millisecond
@@ -112,7 +120,15 @@ const retryEvery = 200 * time.Millisecond
 // handIn starts to hand all in, at most streams at once, each until it has its receipt. Each centre has a queue of its
 // own: one that is down holds up its own units only.
 func handIn(ctx context.Context, all []*delivery, streams int) *load {
-	l := &load{done: make(chan struct{})}
+	l := handInHeld(ctx, all, streams, 0)
+	l.release()
+	return l
+}
+
+// handInHeld is handIn of a load that never ends before something else has happened: after the first ones, which go as
+// fast as possible, the others go slowly until they are released.
+func handInHeld(ctx context.Context, all []*delivery, streams, first int) *load {
+	l := &load{done: make(chan struct{}), free: int64(first), all: make(chan struct{}), pace: time.NewTicker(slowly)}
 	queues := map[*network.Centre][]*delivery{}
 	for _, d := range all {
 		queues[d.centre] = append(queues[d.centre], d)
@@ -128,6 +144,7 @@ func handIn(ctx context.Context, all []*delivery, streams int) *load {
 		for range each {
 			g.Go(func() error {
 				for d := range ch {
+					l.await(gctx)
 					if err := l.handInOne(gctx, d); err != nil {
 						return err
 					}
@@ -138,9 +155,25 @@ func handIn(ctx context.Context, all []*delivery, streams int) *load {
 	}
 	go func() {
 		l.err = g.Wait()
+		l.pace.Stop()
 		close(l.done)
 	}()
 	return l
+}
+
+// release lets the rest of the load go.
+func (l *load) release() { close(l.all) }
+
+// await holds a delivery back while the load is held.
+func (l *load) await(ctx context.Context) {
+	if l.taken.Add(1) <= l.free {
+		return
+	}
+	select {
+	case <-l.all:
+	case <-l.pace.C:
+	case <-ctx.Done():
+	}
 }
 
 func (l *load) handInOne(ctx context.Context, d *delivery) error {
