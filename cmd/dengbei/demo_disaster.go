@@ -110,6 +110,10 @@ func (d *demo) recover(ctx context.Context) error {
 	for _, l := range r.Lost {
 		d.more("LOST: %s", safe(l))
 	}
+	// Signing keys are never escrowed: the authority has a new one, and what the old one signed as standing policy is signed anew.
+	if err := d.signPolicy(ctx, c); err != nil {
+		return err
+	}
 	if len(r.Sources) == 0 && r.Records > 0 {
 		return fmt.Errorf("the report names no source")
 	}

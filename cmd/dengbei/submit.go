@@ -188,7 +188,13 @@ func (a *app) submitOne(ctx context.Context, c *rpc.Client, d delivery, k packin
 	if until.name == stageReceived {
 		return s, nil
 	}
-	last, err := watch(ctx, c, s.ID, until, func(*nodepb.Submission) {})
+	before := ""
+	last, err := watch(ctx, c, s.ID, until, func(now *nodepb.Submission) {
+		if state := now.GetState(); state != before && !a.json {
+			before = state
+			a.note("submission %.16s… is %s%s", s.ID, state, nextStep(now))
+		}
+	})
 	if last != nil {
 		s.Submission = submissionOf(last)
 	}
@@ -253,6 +259,21 @@ func watch(ctx context.Context, c *rpc.Client, id string, until stage, seen func
 		return last, falsef("submission %s was %s by %s: %s", id, last.GetState(), safe(last.GetDecidedBy()), safe(strings.Join(last.GetReasons(), "; ")))
 	}
 	return last, nil
+}
+
+// nextStep says whom a submission waits for.
+func nextStep(s *nodepb.Submission) string {
+	switch strings.ToLower(s.GetState()) {
+	case "received":
+		return "; the inspection is next"
+	case "inspected":
+		return " (" + safe(s.GetInspection()) + "); a decision of the authority is next, by its auto-approval policy or by an officer"
+	case "accepted":
+		return " by " + safe(s.GetDecidedBy()) + "; the backup is next"
+	case "snapshotted":
+		return "; the number is next"
+	}
+	return ""
 }
 
 // howFar says in a message where a submission stopped.
