@@ -19,16 +19,17 @@ func (a *app) policyCommand() *cobra.Command {
 }
 
 func (a *app) policyGetCommand() *cobra.Command {
-	var out string
+	var out, number string
 	cmd := &cobra.Command{
-		Use:   "get [-o FILE]",
+		Use:   "get [--number NUMBER] [-o FILE]",
 		Short: "get the policy file for dengbei-verify",
 		Long: `Get the policy file: the keys of the log, of the countersigning centres and of the authorities, and how many countersignatures a
 certificate needs. Compare it with one from another centre before you rely on it: whoever gives you this file decides
-which certificates you believe.`,
+which certificates you believe. With --number it is the policy of the time when that record's certificate was made: voters
+may have been replaced since.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withNode(cmd.Context(), asOperator, func(c *rpc.Client) error {
-				r, err := c.Network.Policy(cmd.Context(), &nodepb.PolicyRequest{})
+				r, err := c.Network.Policy(cmd.Context(), &nodepb.PolicyRequest{Number: number})
 				if err != nil {
 					return fmt.Errorf("get policy: %w", err)
 				}
@@ -53,6 +54,7 @@ which certificates you believe.`,
 	}
 	a.targetFlagsOf(cmd)
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`FILE` to write (default: standard output)")
+	cmd.Flags().StringVar(&number, "number", "", "policy of the certificate with this registration `NUMBER`")
 	return cmd
 }
 

@@ -63,7 +63,7 @@ func newNetwork(t testing.TB, cosigners, quorum int) *network {
 	n.authority, n.authorityKey = namedKeys(netOrigin+"/330102/authority", "2026 ")
 	_, n.formerKey = namedKeys(netOrigin+"/330102/authority", "2019 ")
 	for i := range cosigners {
-		name := tlog.CosignerName(netOrigin, fmt.Sprintf("33%02d00", i), uint64(i+1))
+		name := fmt.Sprintf("%s/33%02d00-%d", netOrigin, i, i+1)
 		seed := sha256.Sum256([]byte(name))
 		c, err := tlog.NewCosigner(name, ed25519.NewKeyFromSeed(seed[:]))
 		if err != nil {

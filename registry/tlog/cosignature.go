@@ -12,11 +12,6 @@ import (
 
 const cosignatureSize = 8 + ed25519.SignatureSize
 
-// CosignerName returns the key name of a centre's cosigner: "<origin>/<code>-<serial>".
-func CosignerName(origin, code string, serial uint64) string {
-	return origin + "/" + code + "-" + strconv.FormatUint(serial, 10)
-}
-
 // Cosigner signs checkpoints with a time, as in C2SP tlog-cosignature, version 1 with Ed25519. It does not judge: the
 // caller has recomputed the root, and has made durable what it is about to sign. A key serves one cosigner only.
 type Cosigner struct {

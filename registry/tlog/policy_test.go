@@ -49,7 +49,7 @@ func newNetwork(t testing.TB) *network {
 	}
 	n := &network{logSigner: signer, logVKey: vkey}
 	for i := range 5 {
-		name := tlog.CosignerName(netOrigin, fmt.Sprintf("33010%d", i), uint64(i+1))
+		name := fmt.Sprintf("%s/33010%d-%d", netOrigin, i, i+1)
 		seed := sha256.Sum256([]byte(name))
 		c, err := tlog.NewCosigner(name, ed25519.NewKeyFromSeed(seed[:]))
 		if err != nil {
