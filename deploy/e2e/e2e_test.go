@@ -106,7 +106,8 @@ type load struct {
 	err          error         // valid after done
 
 	taken atomic.Int64
-	free  int64         // so many are handed in as fast as it goes, the others one by one until all is closed
+	free  int64         // so many are handed in as fast as it goes,
+	held  int64         // those up to here slowly until all is closed, and the rest not before
 	all   chan struct{} // closed: as fast as it goes
 	pace  *time.Ticker
 }
@@ -126,9 +127,9 @@ func handIn(ctx context.Context, all []*delivery, streams int) *load {
 }
 
 // handInHeld is handIn of a load that never ends before something else has happened: after the first ones, which go as
-// fast as possible, the others go slowly until they are released.
+// fast as possible, the others go slowly, and the last ones wait, until they are released.
 func handInHeld(ctx context.Context, all []*delivery, streams, first int) *load {
-	l := &load{done: make(chan struct{}), free: int64(first), all: make(chan struct{}), pace: time.NewTicker(slowly)}
+	l := &load{done: make(chan struct{}), free: int64(first), held: int64(len(all) - streams), all: make(chan struct{}), pace: time.NewTicker(slowly)}
 	queues := map[*network.Centre][]*delivery{}
 	for _, d := range all {
 		queues[d.centre] = append(queues[d.centre], d)
@@ -166,12 +167,17 @@ func (l *load) release() { close(l.all) }
 
 // await holds a delivery back while the load is held.
 func (l *load) await(ctx context.Context) {
-	if l.taken.Add(1) <= l.free {
+	i := l.taken.Add(1)
+	if i <= l.free {
 		return
+	}
+	pace := l.pace.C
+	if i > l.held {
+		pace = nil
 	}
 	select {
 	case <-l.all:
-	case <-l.pace.C:
+	case <-pace:
 	case <-ctx.Done():
 	}
 }
