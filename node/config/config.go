@@ -49,7 +49,7 @@ type Config struct {
 	// Domain names what this node shares with others and could fail together with them.
 	Domain Domain `koanf:"failure_domain"`
 
-	// Timing is "wan" (default: heartbeat and election 3 s) or "lan" (0.5 s, for one site or one machine). Every node
+	// Timing is "wan" (default: heartbeat and election 3 s) or "lan" (1 s, for one site or one machine). Every node
 	// of a network must use the same.
 	Timing string `koanf:"timing"`
 

@@ -20,10 +20,10 @@ func WAN() Timing {
 	}
 }
 
-// LAN is for members in one building or on one machine.
+// LAN is for members in one building or on one machine, which may be busy: a lost leader costs 1 to 3 s.
 func LAN() Timing {
 	return Timing{
-		Heartbeat: 500 * time.Millisecond, Election: 500 * time.Millisecond, LeaderLease: 250 * time.Millisecond,
+		Heartbeat: time.Second, Election: time.Second, LeaderLease: 500 * time.Millisecond,
 		Commit: 25 * time.Millisecond, Transport: 5 * time.Second,
 	}
 }
