@@ -5,6 +5,8 @@ import (
 	"context"
 	"log"
 	"log/slog"
+	"slices"
+	"sync"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -27,19 +29,56 @@ func (delegate) GetBroadcasts(int, int) [][]byte { return nil }
 func (delegate) LocalState(bool) []byte          { return nil }
 func (delegate) MergeRemoteState([]byte, bool)   {}
 
-// events turns notices, which memberlist gives under its lock, into at most one waiting value.
-type events struct{ changed chan struct{} }
+// events keeps the table of who is alive, and turns notices into at most one waiting value. Memberlist gives notices under
+// its own lock; what its Members returns is written to while one reads.
+type events struct {
+	changed chan struct{}
 
-func (e events) notify() {
+	mu    sync.Mutex // guards alive, held for an instant
+	alive map[string]Peer
+}
+
+func newEvents() *events {
+	return &events{changed: make(chan struct{}, 1), alive: map[string]Peer{}}
+}
+
+// peers returns everybody but self, in no order.
+func (e *events) peers(self string) []Peer {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []Peer
+	for name, p := range e.alive {
+		if name != self {
+			p.Meta = slices.Clone(p.Meta)
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (e *events) put(n *memberlist.Node) {
+	e.mu.Lock()
+	e.alive[n.Name] = Peer{ServerID: n.Name, Address: n.Address(), Meta: slices.Clone(n.Meta)}
+	e.mu.Unlock()
+	e.notify()
+}
+
+func (e *events) notify() {
 	select {
 	case e.changed <- struct{}{}:
 	default:
 	}
 }
 
-func (e events) NotifyJoin(*memberlist.Node)   { e.notify() }
-func (e events) NotifyLeave(*memberlist.Node)  { e.notify() }
-func (e events) NotifyUpdate(*memberlist.Node) { e.notify() }
+func (e *events) NotifyJoin(n *memberlist.Node)   { e.put(n) }
+func (e *events) NotifyUpdate(n *memberlist.Node) { e.put(n) }
+
+func (e *events) NotifyLeave(n *memberlist.Node) {
+	e.mu.Lock()
+	delete(e.alive, n.Name)
+	e.mu.Unlock()
+	e.notify()
+}
 
 // newLogger gives memberlist's lines ("[WARN] memberlist: …") to slog.
 func newLogger(l *slog.Logger) *log.Logger { return log.New(lineWriter{l}, "", 0) }

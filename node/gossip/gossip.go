@@ -108,7 +108,7 @@ type Gossip struct {
 	cfg     Config
 	list    *memberlist.Memberlist
 	ring    *memberlist.Keyring
-	changes chan struct{}
+	events  *events
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
@@ -122,7 +122,7 @@ func Start(cfg Config) (*Gossip, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Gossip{cfg: cfg, changes: make(chan struct{}, 1)}
+	g := &Gossip{cfg: cfg, events: newEvents()}
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	if err := g.open(); err != nil {
 		g.cancel()
@@ -141,7 +141,7 @@ func (g *Gossip) open() error {
 	mc.GossipToTheDeadTime, mc.DeadNodeReclaimTime = t.ToTheDead, t.Reclaim
 	mc.RequireNodeNames = true
 	mc.LogOutput, mc.Logger = nil, newLogger(g.cfg.Logger)
-	mc.Delegate, mc.Events = delegate{g.cfg}, events{g.changes}
+	mc.Delegate, mc.Events = delegate{g.cfg}, g.events
 
 	bind, port, err := splitPort(g.cfg.Bind)
 	if err != nil {
@@ -228,19 +228,14 @@ func (g *Gossip) Address() string { return g.list.LocalNode().Address() }
 
 // Alive returns the other members that are alive as far as this one knows, by server ID.
 func (g *Gossip) Alive() []Peer {
-	var out []Peer
-	for _, n := range g.list.Members() {
-		if n.Name != g.cfg.Name {
-			out = append(out, Peer{ServerID: n.Name, Address: n.Address(), Meta: slices.Clone(n.Meta)})
-		}
-	}
+	out := g.events.peers(g.cfg.Name)
 	slices.SortFunc(out, func(a, b Peer) int { return strings.Compare(a.ServerID, b.ServerID) })
 	return out
 }
 
 // Changes gives a value after Alive changed; changes that nobody took in time are merged. There is one channel, for one reader; it is
 // never closed.
-func (g *Gossip) Changes() <-chan struct{} { return g.changes }
+func (g *Gossip) Changes() <-chan struct{} { return g.events.changed }
 
 // Refresh tells the others this node's Meta anew.
 func (g *Gossip) Refresh() error {
