@@ -440,11 +440,15 @@ type accepted struct {
 
 func (d *desk) registerBatch(ctx context.Context, class string, batch []accepted) error {
 	// The manifest continues the newest registered one, so this replica must know it.
-	if err := d.ledger.Await(ctx, nodepb.ReadLevel_LINEARIZABLE); err != nil {
-		return err
+	err := d.ledger.Await(ctx, nodepb.ReadLevel_LINEARIZABLE)
+	var own *ownRepository
+	if err == nil {
+		own, err = d.keeper.Class(ctx, class)
 	}
-	own, err := d.keeper.Class(ctx, class)
 	if err != nil {
+		for _, a := range batch {
+			d.noteError(a.id, err)
+		}
 		return err
 	}
 	own.mu.Lock()

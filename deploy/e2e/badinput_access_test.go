@@ -348,9 +348,9 @@ func (b *badNetwork) speakRaft(t *testing.T, at *network.Centre, cred *identity.
 	id, addr := raft.ServerID(at.ServerID()), raft.ServerAddress(at.ServerID())
 	header := raft.RPCHeader{ProtocolVersion: 3, ID: self, Addr: self}
 	return map[string]error{
-		"AppendEntries": trans.AppendEntries(id, addr, &raft.AppendEntriesRequest{RPCHeader: header, Term: term, Leader: self}, &raft.AppendEntriesResponse{}),
+		"AppendEntries": trans.AppendEntries(id, addr, &raft.AppendEntriesRequest{RPCHeader: header, Term: term}, &raft.AppendEntriesResponse{}),
 		"RequestVote": trans.RequestVote(id, addr, &raft.RequestVoteRequest{
-			RPCHeader: header, Term: term, Candidate: self, LastLogIndex: 1 << 40, LastLogTerm: term, LeadershipTransfer: true,
+			RPCHeader: header, Term: term, LastLogIndex: 1 << 40, LastLogTerm: term, LeadershipTransfer: true,
 		}, &raft.RequestVoteResponse{}),
 		"RequestPreVote": trans.RequestPreVote(id, addr, &raft.RequestPreVoteRequest{RPCHeader: header, Term: term, LastLogIndex: 1 << 40, LastLogTerm: term}, &raft.RequestPreVoteResponse{}),
 		"InstallSnapshot": trans.InstallSnapshot(id, addr, &raft.InstallSnapshotRequest{

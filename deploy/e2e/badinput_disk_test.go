@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,6 +29,7 @@ func fullDisks(t *testing.T, b *badNetwork) {
 	t.Run("submission", b.fullQuarantine)
 	t.Run("submission, page by page", b.fullByPages)
 	t.Run("snapshot", b.fullRepository)
+	t.Run("new repository", b.noRoomForRepository)
 	t.Run("holder", b.fullHolder)
 }
 
@@ -110,6 +112,34 @@ func (b *badNetwork) fullRepository(t *testing.T) {
 		t.Fatalf("existing %t, numbers %q; want the number that the submission got by itself", again.Existing, again.Submission.Numbers)
 	}
 	b.restored(t, again.Submission.Numbers[0], dir)
+}
+
+// noRoomForRepository is a disk on which not even an empty repository of another class can be made.
+func (b *badNetwork) noRoomForRepository(t *testing.T) {
+	volume, dir := b.county.Config.Path("repositories"), folder(t, map[string]string{"正文.txt": "of another class"})
+	b.settled(t)
+	resize(t, volume, 0)
+	r := b.submit(t, dir, "--class", "permanent", "--json")
+	var v struct {
+		Submissions []handedIn `json:"submissions"`
+	}
+	if err := json.Unmarshal([]byte(r.stdout), &v); err != nil || len(v.Submissions) != 1 {
+		t.Fatalf("submit: %v\n%s", err, r)
+	}
+	id := v.Submissions[0].ID
+	network.Until(t, time.Minute, "the submission waits for room", func(ctx context.Context) error {
+		s, err := b.county.Operator.Submissions.Show(ctx, &nodepb.ShowSubmissionRequest{Id: id})
+		if err == nil && (s.GetState() != "accepted" || !strings.Contains(s.GetLastError(), "no space left") || !strings.Contains(s.GetLastError(), "free space there")) {
+			err = fmt.Errorf("it is %s, %q", s.GetState(), s.GetLastError())
+		}
+		return err
+	})
+	resize(t, volume, volumeBytes)
+	b.settled(t) // nobody holds this class
+	s, err := b.county.Operator.Submissions.Show(t.Context(), &nodepb.ShowSubmissionRequest{Id: id})
+	if err != nil || s.GetState() != "registered" || s.GetLastError() != "" {
+		t.Errorf("with room again it is %s, %q, %v; want registered", s.GetState(), s.GetLastError(), err)
+	}
 }
 
 // fullHolder is found by the one who pulls; the other holder's copy comes, and this one's once there is room.
