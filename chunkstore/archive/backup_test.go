@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -147,14 +148,12 @@ func TestFailedBackupsSaveNoSnapshot(t *testing.T) {
 // meddling changes files while the backup runs: just before it writes its first pack.
 type meddling struct {
 	*chunkstore.Files
-	do func()
+	do   func()
+	once sync.Once
 }
 
 func (m *meddling) Stage(k chunkstore.Kind) (*chunkstore.Staged, error) {
-	if m.do != nil {
-		m.do()
-		m.do = nil
-	}
+	m.once.Do(m.do)
 	return m.Files.Stage(k)
 }
 
@@ -180,7 +179,7 @@ func TestChangingFilesFailTheBackup(t *testing.T) {
 			src := t.TempDir()
 			big := filepath.Join(src, "big")
 			write(t, src, map[string][]byte{"big": noise("big", 8<<20)})
-			repo, err := repository.Open(t.Context(), &meddling{files, func() { change(t, big) }}, password, repository.Options{})
+			repo, err := repository.Open(t.Context(), &meddling{Files: files, do: func() { change(t, big) }}, password, repository.Options{})
 			must(t, err)
 			_, err = Backup(t.Context(), repo, Options{Roots: []Root{{"/", src}}})
 			if !errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), big) {
@@ -192,7 +191,7 @@ func TestChangingFilesFailTheBackup(t *testing.T) {
 		_, files := newRepo(t, repository.Options{})
 		src := t.TempDir()
 		write(t, src, map[string][]byte{"a": noise("a", 100)})
-		repo, err := repository.Open(t.Context(), &meddling{files, func() { write(t, src, map[string][]byte{"late": nil}) }}, password, repository.Options{})
+		repo, err := repository.Open(t.Context(), &meddling{Files: files, do: func() { write(t, src, map[string][]byte{"late": nil}) }}, password, repository.Options{})
 		must(t, err)
 		if _, err = Backup(t.Context(), repo, Options{Roots: []Root{{"/", src}}}); !errors.Is(err, ErrChanged) {
 			t.Errorf("Backup() = %v; want ErrChanged", err)
