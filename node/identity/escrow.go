@@ -2,6 +2,7 @@ package identity
 
 import (
 	"bytes"
+	"crypto/elliptic"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
@@ -17,6 +18,8 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
+	"github.com/cloudflare/circl/group"
+	"github.com/cloudflare/circl/secretsharing"
 )
 
 // MaxShares bounds n of a split.
@@ -31,7 +34,13 @@ const (
 )
 
 // Secret opens an escrow bundle. It exists only as shares; in memory at the ceremony and at a recovery.
+//
+// The secret is a scalar of P-256 in 32 big-endian bytes; a share is a point of Shamir's polynomial over that field, its index
+// the x. Splitting and combining are not constant time: they happen at a ceremony and at a recovery, never as an answer to
+// somebody outside.
 type Secret [scalarLen]byte
+
+const scalarLen = 32
 
 // Passphrase returns the text that opens the bundle in the age program (age -d): base32 (RFC 4648, lower case, no padding) of
 // HKDF-SHA256 of the secret with no salt and info "dengbei escrow bundle v1", 32 bytes.
@@ -69,33 +78,40 @@ func Split(network, code string, n, k int) (Secret, []Share, error) {
 	if !validName(network, maxNetworkLen, false) || !validCode(code) {
 		return Secret{}, nil, fmt.Errorf("split for network %q, code %q: %w", network, code, ErrShare)
 	}
-	coefficients := make([]*big.Int, k)
-	for i := range coefficients {
-		c, err := randomScalar()
-		if err != nil {
-			return Secret{}, nil, err
-		}
-		coefficients[i] = c
-	}
+	scalar := group.P256.RandomScalar(rand.Reader)
 	var secret Secret
-	coefficients[0].FillBytes(secret[:])
+	if err := encodeScalar(secret[:], scalar); err != nil {
+		return Secret{}, nil, err
+	}
 	var set [16]byte
 	_, _ = rand.Read(set[:]) // never fails
 	shares := make([]Share, n)
-	for i := range shares {
+	for i, point := range secretsharing.New(rand.Reader, uint(k-1), scalar).Share(uint(n)) {
 		s := &shares[i]
 		s.Network, s.Code, s.Set, s.Index, s.Threshold = network, code, hex.EncodeToString(set[:]), i+1, k
-		evaluate(coefficients, int64(s.Index)).FillBytes(s.Value[:])
+		if err := encodeScalar(s.Value[:], point.Value); err != nil {
+			return Secret{}, nil, err
+		}
 		copy(s.Check[:], secret.check())
 	}
 	return secret, shares, nil
+}
+
+// encodeScalar writes a scalar of P-256 as 32 big-endian bytes.
+func encodeScalar(dst []byte, s group.Scalar) error {
+	b, err := s.MarshalBinary()
+	if err != nil || len(b) != scalarLen {
+		return fmt.Errorf("encode a scalar of %d bytes: %w: %w", len(b), ErrShare, err)
+	}
+	copy(dst, b)
+	return nil
 }
 
 func (s Share) validate() error {
 	set, err := hex.DecodeString(s.Set)
 	if err != nil || len(set) != 16 || s.Set != strings.ToLower(s.Set) || !validName(s.Network, maxNetworkLen, false) ||
 		!validCode(s.Code) || s.Index < 1 || s.Index > MaxShares || s.Threshold < 2 || s.Threshold > MaxShares ||
-		new(big.Int).SetBytes(s.Value[:]).Cmp(scalarField()) >= 0 {
+		new(big.Int).SetBytes(s.Value[:]).Cmp(elliptic.P256().Params().N) >= 0 {
 		return fmt.Errorf("share %d of %s: %w: a field is out of range", s.Index, s.Code, ErrShare)
 	}
 	return nil
@@ -125,17 +141,34 @@ func Combine(shares []Share) (Secret, error) {
 		return Secret{}, fmt.Errorf("combine: %w: %d of the %d needed: ask %d more holders", ErrTooFewShares,
 			len(shares), first.Threshold, first.Threshold-len(shares))
 	}
-	var xs []int64
-	var ys []*big.Int
-	for _, s := range shares {
-		xs, ys = append(xs, int64(s.Index)), append(ys, new(big.Int).SetBytes(s.Value[:]))
+	secret, err := recoverSecret(shares)
+	if err != nil {
+		return Secret{}, fmt.Errorf("combine: %w", err)
 	}
-	// All shares take part: with more than the threshold, one damaged share does not go unnoticed.
-	var secret Secret
-	interpolate(xs, ys).FillBytes(secret[:])
 	if subtle.ConstantTimeCompare(secret.check(), first.Check[:]) != 1 {
 		return Secret{}, fmt.Errorf("combine: %w: the shares do not give the secret that was split: try another holder's in place of each",
 			ErrShare)
+	}
+	return secret, nil
+}
+
+// recoverSecret interpolates the shares, whose indices differ. All of them take part: with more than the threshold, one
+// damaged share does not go unnoticed.
+func recoverSecret(shares []Share) (Secret, error) {
+	points := make([]secretsharing.Share, len(shares))
+	for i, s := range shares {
+		points[i] = secretsharing.Share{
+			ID:    group.P256.NewScalar().SetUint64(uint64(s.Index)),
+			Value: group.P256.NewScalar().SetBigInt(new(big.Int).SetBytes(s.Value[:])),
+		}
+	}
+	scalar, err := secretsharing.Recover(uint(len(points)-1), points)
+	if err != nil {
+		return Secret{}, fmt.Errorf("%w: %w", ErrShare, err)
+	}
+	var secret Secret
+	if err := encodeScalar(secret[:], scalar); err != nil {
+		return Secret{}, err
 	}
 	return secret, nil
 }

@@ -52,16 +52,18 @@ func TestCombineAgreesWithAnotherImplementation(t *testing.T) {
 		5: "415f7d9eb9d7f61132506e8caac8e705ec8c6f74a672fc673904f0259787d21f",
 	}
 	for _, xs := range [][]int64{{1, 2, 3}, {5, 3, 1}, {2, 4, 5}, {1, 2, 3, 4, 5}} {
-		var ys []*big.Int
+		var shares []Share
 		for _, x := range xs {
-			b, err := hex.DecodeString(points[x])
-			if err != nil {
+			s := Share{Index: int(x)}
+			if _, err := hex.Decode(s.Value[:], []byte(points[x])); err != nil {
 				t.Fatal(err)
 			}
-			ys = append(ys, new(big.Int).SetBytes(b))
+			shares = append(shares, s)
 		}
-		if got := interpolate(xs, ys); got.Cmp(big.NewInt(424242)) != 0 {
-			t.Errorf("interpolate(%v) = %v; want 424242", xs, got)
+		var want Secret
+		big.NewInt(424242).FillBytes(want[:])
+		if got, err := recoverSecret(shares); err != nil || got != want {
+			t.Errorf("recoverSecret(%v) = %x, %v; want 424242", xs, got, err)
 		}
 	}
 }
