@@ -67,7 +67,9 @@ type Node struct {
 	gossip     *gossip.Gossip
 	catalogue  *catalogue.Catalogue
 	alarms     alarms
-	titles     titles
+	// longDescriptions has a place for each long description that is being received.
+	longDescriptions chan struct{}
+	titles           titles
 
 	recoverMu sync.Mutex // held by a recovery
 }
@@ -81,7 +83,7 @@ type Addresses struct {
 // the ports, then leadership is handed over, then the state is closed. ready, if not nil, is called once all ports
 // listen. A node whose quorum is away starts all the same and keeps trying.
 func Run(ctx context.Context, cfg config.Config, log *slog.Logger, ready func(Addresses)) (err error) {
-	n := &Node{cfg: cfg, log: log}
+	n := &Node{cfg: cfg, log: log, longDescriptions: make(chan struct{}, maxLongDescriptions)}
 	var closers []func() error
 	defer func() {
 		for i := len(closers) - 1; i >= 0; i-- {

@@ -26,8 +26,13 @@ type submissionsService struct {
 	n *Node
 }
 
-// maxDescriptionBytes bounds a description in memory: about a million files.
-const maxDescriptionBytes = 256 << 20
+// maxDescriptionBytes bounds a description in memory: about a million files. Of those longer than longDescriptionBytes,
+// maxLongDescriptions are in hand at a time; the others wait.
+const (
+	maxDescriptionBytes  = 256 << 20
+	longDescriptionBytes = 4 << 20
+	maxLongDescriptions  = 2
+)
 
 // registrantOf returns the registrant that an account's credential stands for.
 func registrantOf(s identity.Subject) string { return s.Code + "/" + s.Account }
@@ -35,7 +40,8 @@ func registrantOf(s identity.Subject) string { return s.Code + "/" + s.Account }
 // Submit receives one delivery. Nothing needs the quorum: a centre that is cut off receives and hands out receipts.
 func (s submissionsService) Submit(stream nodepb.Submissions_SubmitServer) error {
 	n := s.n
-	sub, signature, err := receiveAnnouncement(stream)
+	sub, signature, done, err := s.receiveAnnouncement(stream)
+	defer done()
 	if err != nil {
 		return err
 	}
@@ -90,28 +96,38 @@ func (s submissionsService) Submit(stream nodepb.Submissions_SubmitServer) error
 	return stream.SendAndClose(&nodepb.SubmitReply{Id: id.Hex(), Receipt: receipt, Submission: view})
 }
 
-// receiveAnnouncement reads the description, piece by piece.
-func receiveAnnouncement(stream nodepb.Submissions_SubmitServer) (*intake.Submission, []byte, error) {
+// receiveAnnouncement reads the description, piece by piece. done gives back the place that a long one takes.
+func (s submissionsService) receiveAnnouncement(stream nodepb.Submissions_SubmitServer) (sub *intake.Submission, signature []byte, done func(), err error) {
 	var description []byte
+	done = func() {}
+	long := false
 	for {
 		m, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("the delivery ends before its description does: %w", rpc.ErrInvalid)
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, done, err
 		}
 		a := m.GetAnnouncement()
 		if a == nil {
-			return nil, nil, fmt.Errorf("a delivery begins with its description: %w", rpc.ErrInvalid)
+			return nil, nil, done, fmt.Errorf("a delivery begins with its description: %w", rpc.ErrInvalid)
 		}
 		description = append(description, a.GetSubmission()...)
 		if len(description) > maxDescriptionBytes {
-			return nil, nil, fmt.Errorf("description of more than %d bytes: split the delivery: %w", maxDescriptionBytes, rpc.ErrInvalid)
+			return nil, nil, done, fmt.Errorf("description of more than %d bytes: split the delivery: %w", maxDescriptionBytes, rpc.ErrInvalid)
+		}
+		if !long && len(description) > longDescriptionBytes {
+			select {
+			case s.n.longDescriptions <- struct{}{}:
+			case <-stream.Context().Done():
+				return nil, nil, done, stream.Context().Err()
+			}
+			long, done = true, func() { <-s.n.longDescriptions }
 		}
 		if !a.GetMore() {
 			sub, err := intake.Parse(description)
-			return sub, a.GetSignature(), err
+			return sub, a.GetSignature(), done, err
 		}
 	}
 }
