@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"dengbei/node/identity"
 	"dengbei/node/nodepb"
 	"dengbei/registry"
@@ -60,6 +62,7 @@ func write(t *testing.T, path string, content []byte) {
 }
 
 func TestParcelSendsEveryFileInOrder(t *testing.T) {
+	defer goleak.VerifyNone(t)
 	dir := t.TempDir()
 	big := bytes.Repeat([]byte("0123456789abcdef"), sendBytes/8) // two messages
 	write(t, filepath.Join(dir, "一", "空.txt"), nil)
@@ -88,6 +91,7 @@ func TestParcelSendsEveryFileInOrder(t *testing.T) {
 }
 
 func TestParcelRefusesAFileThatChangedAfterItWasRead(t *testing.T) {
+	defer goleak.VerifyNone(t)
 	for _, tt := range []struct {
 		name   string
 		change func(path string) error
@@ -114,6 +118,7 @@ func TestParcelRefusesAFileThatChangedAfterItWasRead(t *testing.T) {
 }
 
 func TestCutRunsKeepsEveryFileOnce(t *testing.T) {
+	defer goleak.VerifyNone(t)
 	for _, tt := range []struct {
 		name  string
 		sizes []int64
@@ -149,6 +154,7 @@ func TestCutRunsKeepsEveryFileOnce(t *testing.T) {
 }
 
 func TestSafeShowsControlCharacters(t *testing.T) {
+	defer goleak.VerifyNone(t)
 	if got, want := safe("办件·\x1b[31m\n\u202e."), `办件·\u001b[31m\u000a\u202e.`; got != want {
 		t.Errorf("safe() = %q; want %q", got, want)
 	}

@@ -6,10 +6,13 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"dengbei/node/nodepb"
 )
 
 func TestBagWriterTrustsNothing(t *testing.T) {
+	defer goleak.VerifyNone(t)
 	file := func(path string, size uint64) *nodepb.RestoredFile {
 		return &nodepb.RestoredFile{Path: path, SizeBytes: size, Mode: 0o777, ModifiedAtMillis: 1_700_000_000_000}
 	}
@@ -82,6 +85,7 @@ func TestBagWriterTrustsNothing(t *testing.T) {
 }
 
 func TestWriteFileDurableReplacesOnlyIfAsked(t *testing.T) {
+	defer goleak.VerifyNone(t)
 	path := filepath.Join(t.TempDir(), "f")
 	if err := writeFileDurable(path, []byte("one"), 0o600, false); err != nil {
 		t.Fatal(err)
