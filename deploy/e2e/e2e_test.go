@@ -105,11 +105,8 @@ type load struct {
 	done         chan struct{} // closed when every delivery is acknowledged, or the crowd has given up
 	err          error         // valid after done
 
-	taken atomic.Int64
-	free  int64         // so many are handed in as fast as it goes,
-	held  int64         // those up to here slowly until all is closed, and the rest not before
-	all   chan struct{} // closed: as fast as it goes
-	pace  *time.Ticker
+	all  chan struct{} // closed: as fast as it goes
+	pace *time.Ticker
 }
 
 // slowly is how far apart deliveries of a held load are.
@@ -126,18 +123,36 @@ func handIn(ctx context.Context, all []*delivery, streams int) *load {
 	return l
 }
 
-// handInHeld is handIn of a load that never ends before something else has happened: after the first ones, which go as
-// fast as possible, the others go slowly, and the last ones wait, until they are released.
+// handInHeld is handIn of a load that never ends before something else has happened: the first of all go as fast as
+// possible, the others slowly, and those of the last tenth wait, until they are released.
 func handInHeld(ctx context.Context, all []*delivery, streams, first int) *load {
-	l := &load{done: make(chan struct{}), free: int64(first), held: int64(len(all) - streams), all: make(chan struct{}), pace: time.NewTicker(slowly)}
-	queues := map[*network.Centre][]*delivery{}
-	for _, d := range all {
-		queues[d.centre] = append(queues[d.centre], d)
+	l := &load{done: make(chan struct{}), all: make(chan struct{}), pace: time.NewTicker(slowly)}
+	type turn struct {
+		*delivery
+		place int // in all
+	}
+	queues := map[*network.Centre][]turn{}
+	for i, d := range all {
+		queues[d.centre] = append(queues[d.centre], turn{d, i})
+	}
+	await := func(ctx context.Context, place int) {
+		if place < first {
+			return
+		}
+		pace := l.pace.C
+		if place >= len(all)-len(all)/10 {
+			pace = nil
+		}
+		select {
+		case <-l.all:
+		case <-pace:
+		case <-ctx.Done():
+		}
 	}
 	each := max(streams/len(queues), 1)
 	g, gctx := errgroup.WithContext(ctx)
 	for _, queue := range queues {
-		ch := make(chan *delivery, len(queue))
+		ch := make(chan turn, len(queue))
 		for _, d := range queue {
 			ch <- d
 		}
@@ -145,8 +160,8 @@ func handInHeld(ctx context.Context, all []*delivery, streams, first int) *load 
 		for range each {
 			g.Go(func() error {
 				for d := range ch {
-					l.await(gctx)
-					if err := l.handInOne(gctx, d); err != nil {
+					await(gctx, d.place)
+					if err := l.handInOne(gctx, d.delivery); err != nil {
 						return err
 					}
 				}
@@ -164,23 +179,6 @@ func handInHeld(ctx context.Context, all []*delivery, streams, first int) *load 
 
 // release lets the rest of the load go.
 func (l *load) release() { close(l.all) }
-
-// await holds a delivery back while the load is held.
-func (l *load) await(ctx context.Context) {
-	i := l.taken.Add(1)
-	if i <= l.free {
-		return
-	}
-	pace := l.pace.C
-	if i > l.held {
-		pace = nil
-	}
-	select {
-	case <-l.all:
-	case <-pace:
-	case <-ctx.Done():
-	}
-}
 
 func (l *load) handInOne(ctx context.Context, d *delivery) error {
 	began := time.Now()

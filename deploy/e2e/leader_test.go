@@ -18,7 +18,7 @@ import (
 
 const (
 	submissions = 2000
-	inFlight    = 64
+	inFlight    = submissions
 	kills       = 3
 	fewest      = 200 * kills // so that a leader has a batch of its own on its way
 )
