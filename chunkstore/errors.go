@@ -15,6 +15,9 @@ var (
 	// stored file unreadable.
 	ErrConfigExists = errors.New("repository already has another config")
 
+	// ErrExists is returned by [Create] where there is a repository already.
+	ErrExists = errors.New("there is a repository already")
+
 	// ErrName is returned for text or a value that names no repository file.
 	ErrName = errors.New("malformed file name")
 

@@ -32,7 +32,8 @@ type Files struct {
 }
 
 // Create makes dir, its parents and the empty layout of a repository, puts the restore sheet into it, and opens it.
-// dir may exist if it is empty or a repository without config; anything else gives [ErrNotRepository].
+// dir may exist if it is empty or a repository without config; a config gives [ErrExists], anything else
+// [ErrNotRepository].
 func Create(dir string) (*Files, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create repository: %w", full(err))
@@ -46,6 +47,9 @@ func Create(dir string) (*Files, error) {
 		known[k.String()] = true
 	}
 	for _, e := range present {
+		if e.Name() == "config" {
+			return nil, fmt.Errorf("create repository in %s: %w", dir, ErrExists)
+		}
 		if !known[e.Name()] {
 			return nil, fmt.Errorf("create repository in %s: %q is there already: %w", dir, e.Name(), ErrNotRepository)
 		}

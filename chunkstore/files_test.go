@@ -244,7 +244,7 @@ func TestOpenSweepsWhatACrashLeft(t *testing.T) {
 	if _, err := Open(f.Dir()); err != nil {
 		t.Fatal(err)
 	}
-	if left := strings.Join(tempFiles(t, f), " "); left != "foreign "+filepath.Base(live.file.Name()) {
+	if left := strings.Join(tempFiles(t, f), " "); left != "foreign "+filepath.Base(live.(*stagedFile).file.Name()) {
 		t.Errorf("tmp/ holds %q; want the foreign and the live file", left)
 	}
 	_, err = live.Write([]byte("goes on"))

@@ -28,7 +28,7 @@ func receiveHalf(dir string) {
 		if in, err = f.Receive(packOf(content), int64(len(content))); err == nil {
 			if _, err = in.Write(content[:len(content)/2]); err == nil {
 				// A staged file that the kill leaves behind.
-				var s *Staged
+				var s Staged
 				if s, err = f.Stage(Pack); err == nil {
 					_, err = s.Write(content)
 				}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,7 +18,24 @@ import (
 const stagePrefix = "put-"
 
 // Staged is a file being written whose name is not known before its last byte. One goroutine at a time may use it.
-type Staged struct {
+type Staged interface {
+	io.Writer
+
+	// Sum returns the SHA-256 of what was written so far.
+	Sum() digest.Digest
+
+	// SizeBytes returns how much was written so far.
+	SizeBytes() int64
+
+	// Commit stores the file durably, named by its SHA-256. On an error nothing remains of it.
+	Commit() (Entry, error)
+
+	// Abort removes the file unless it was committed. It may be called more than once.
+	Abort()
+}
+
+// stagedFile is a [Staged] in tmp/.
+type stagedFile struct {
 	files *Files
 	kind  Kind
 	file  *os.File // nil once committed or aborted
@@ -26,7 +44,7 @@ type Staged struct {
 }
 
 // Stage starts a file of the given kind in tmp/. The caller writes it and ends with [Staged.Commit] or [Staged.Abort].
-func (f *Files) Stage(kind Kind) (*Staged, error) {
+func (f *Files) Stage(kind Kind) (Staged, error) {
 	if kind < Config || kind > Pack {
 		return nil, fmt.Errorf("%w: stage %s", ErrName, kind)
 	}
@@ -34,7 +52,7 @@ func (f *Files) Stage(kind Kind) (*Staged, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stage %s: %w", kind, full(err))
 	}
-	return &Staged{files: f, kind: kind, file: file, hash: digest.SHA256.New()}, nil
+	return &stagedFile{files: f, kind: kind, file: file, hash: digest.SHA256.New()}, nil
 }
 
 // createTemp makes a file in tmp/ and locks it, which tells the sweep of another process that it is in use.
@@ -61,21 +79,21 @@ func (f *Files) createTemp() (*os.File, error) {
 }
 
 // Write implements [io.Writer].
-func (s *Staged) Write(b []byte) (int, error) {
+func (s *stagedFile) Write(b []byte) (int, error) {
 	n, err := s.file.Write(b)
 	s.hash.Write(b[:n])
 	s.size += int64(n)
 	return n, full(err)
 }
 
-// Sum returns the SHA-256 of what was written so far.
-func (s *Staged) Sum() digest.Digest { return digest.FromHash(digest.SHA256, s.hash) }
+// Sum implements [Staged].
+func (s *stagedFile) Sum() digest.Digest { return digest.FromHash(digest.SHA256, s.hash) }
 
-// SizeBytes returns how much was written so far.
-func (s *Staged) SizeBytes() int64 { return s.size }
+// SizeBytes implements [Staged].
+func (s *stagedFile) SizeBytes() int64 { return s.size }
 
-// Commit syncs the file, names it by its SHA-256 and syncs the directory. On an error nothing remains of it.
-func (s *Staged) Commit() (Entry, error) {
+// Commit implements [Staged]: it syncs the file, renames it and syncs the directory.
+func (s *stagedFile) Commit() (Entry, error) {
 	defer s.Abort()
 	e := Entry{Name{s.kind, s.Sum()}, s.size}
 	if err := s.file.Sync(); err != nil {
@@ -91,8 +109,8 @@ func (s *Staged) Commit() (Entry, error) {
 	return e, nil
 }
 
-// Abort removes the file unless it was committed. It may be called more than once.
-func (s *Staged) Abort() {
+// Abort implements [Staged].
+func (s *stagedFile) Abort() {
 	if s.file == nil {
 		return
 	}

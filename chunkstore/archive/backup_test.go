@@ -152,7 +152,7 @@ type meddling struct {
 	once sync.Once
 }
 
-func (m *meddling) Stage(k chunkstore.Kind) (*chunkstore.Staged, error) {
+func (m *meddling) Stage(k chunkstore.Kind) (chunkstore.Staged, error) {
 	m.once.Do(m.do)
 	return m.Files.Stage(k)
 }

@@ -15,7 +15,7 @@ type Files interface {
 	Put(ctx context.Context, name chunkstore.Name, r io.Reader) (sizeBytes int64, err error)
 
 	// Stage starts a file whose name is known only at its end.
-	Stage(kind chunkstore.Kind) (*chunkstore.Staged, error)
+	Stage(kind chunkstore.Kind) (chunkstore.Staged, error)
 
 	// Open returns the content of name, or an error matching [fs.ErrNotExist]. The last Read fails with
 	// digest.ErrMismatch in place of [io.EOF] if the bytes do not hash to the name.
@@ -26,6 +26,9 @@ type Files interface {
 
 	// List yields the files of a kind; after an error it ends.
 	List(ctx context.Context, kind chunkstore.Kind) iter.Seq2[chunkstore.Entry, error]
+
+	// Remove deletes name durably. Removing what is not there is no error.
+	Remove(ctx context.Context, name chunkstore.Name) error
 }
 
 // Healer is implemented by Files that can replace a missing or damaged file by a sound copy from elsewhere.

@@ -66,7 +66,7 @@ type pendingBlob struct {
 // openPack is a pack being filled.
 type openPack struct {
 	mu     sync.Mutex // guards the pack; held while a blob is written to it
-	staged *chunkstore.Staged
+	staged chunkstore.Staged
 	blobs  []PackedBlob
 	size   int64
 }
@@ -196,7 +196,7 @@ func (s *Session) finish(ctx context.Context, p *openPack) {
 }
 
 // complete makes a pack durable, then known, and writes an index file when it is time.
-func (s *Session) complete(ctx context.Context, staged *chunkstore.Staged, blobs []PackedBlob) error {
+func (s *Session) complete(ctx context.Context, staged chunkstore.Staged, blobs []PackedBlob) error {
 	defer staged.Abort()
 	plain := encodeHeader(make([]byte, ivBytes, headerSize(blobs)), blobs)
 	h := s.repo.master.seal(plain)
