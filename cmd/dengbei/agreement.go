@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 	"dengbei/registry/registrypb"
@@ -28,7 +29,7 @@ func (a *app) agreementPutCommand() *cobra.Command {
 --ended ends it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if g.Id == "" || g.Owner == "" || g.Holder == "" {
-				return usagef("give --id, --owner and --holder")
+				return term.Usagef("give --id, --owner and --holder")
 			}
 			var err error
 			if g.FromMillis, err = dayMillis("--from", from); err != nil {
@@ -48,7 +49,7 @@ func (a *app) agreementPutCommand() *cobra.Command {
 					Class  string `json:"class"`
 					Ended  bool   `json:"ended"`
 				}{g.Id, g.Owner, g.Holder, g.Class, g.Ended}
-				return a.print(v, func(w io.Writer) {
+				return a.Print(v, func(w io.Writer) {
 					fmt.Fprintf(w, "agreement %s: %s holds %s for %s\n", v.ID, v.Holder, v.Class, v.Owner)
 				})
 			})
@@ -74,9 +75,9 @@ func dayMillis(flag, day string) (int64, error) {
 	if day == "" {
 		return 0, nil
 	}
-	t, err := time.ParseInLocation(time.DateOnly, day, archiveTime)
+	t, err := time.ParseInLocation(time.DateOnly, day, term.ArchiveTime)
 	if err != nil {
-		return 0, usagef("%s %q: want a day as 2026-01-31", flag, day)
+		return 0, term.Usagef("%s %q: want a day as 2026-01-31", flag, day)
 	}
 	return t.UnixMilli(), nil
 }

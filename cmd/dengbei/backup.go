@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 )
@@ -31,7 +32,7 @@ type repositoryView struct {
 }
 
 func repositoryOf(r *nodepb.Repository) repositoryView {
-	return repositoryView{r.GetId(), r.GetPath(), r.GetPasswordFile(), r.GetClass(), r.GetOwner(), r.GetHeld(), r.GetFiles(), r.GetSizeBytes(), r.GetSequence(), orEmpty(r.GetSnapshots())}
+	return repositoryView{r.GetId(), r.GetPath(), r.GetPasswordFile(), r.GetClass(), r.GetOwner(), r.GetHeld(), r.GetFiles(), r.GetSizeBytes(), r.GetSequence(), term.OrEmpty(r.GetSnapshots())}
 }
 
 func (a *app) backupListCommand() *cobra.Command {
@@ -52,10 +53,10 @@ the password file; a held one only with the owner's password.`,
 				for _, x := range r.GetRepositories() {
 					v.Repositories = append(v.Repositories, repositoryOf(x))
 				}
-				return a.print(v, func(w io.Writer) {
+				return a.Print(v, func(w io.Writer) {
 					fmt.Fprintln(w, "REPOSITORY\tOWNER\tHELD\tFILES\tSIZE\tSEQUENCE\tSNAPSHOTS\tPATH")
 					for _, x := range v.Repositories {
-						fmt.Fprintf(w, "%s\t%s\t%v\t%d\t%s\t%d\t%d\t%s\n", x.ID, x.Owner, x.Held, x.Files, byteCount(x.Bytes), x.Sequence, len(x.Snapshots), safe(x.Path))
+						fmt.Fprintf(w, "%s\t%s\t%v\t%d\t%s\t%d\t%d\t%s\n", x.ID, x.Owner, x.Held, x.Files, term.ByteCount(x.Bytes), x.Sequence, len(x.Snapshots), term.Safe(x.Path))
 					}
 				})
 			})
@@ -85,17 +86,17 @@ exit status is 1 if anything is damaged or missing.`,
 					OK       bool      `json:"ok"`
 					ReadData bool      `json:"read_data"`
 					Findings []finding `json:"findings"`
-				}{len(found) == 0, readData, orEmpty(found)}
-				err = a.print(v, func(w io.Writer) {
+				}{len(found) == 0, readData, term.OrEmpty(found)}
+				err = a.Print(v, func(w io.Writer) {
 					for _, f := range found {
-						fmt.Fprintf(w, "%s\t%s\n", f.Repository, safe(f.Finding))
+						fmt.Fprintf(w, "%s\t%s\n", f.Repository, term.Safe(f.Finding))
 					}
 					if len(found) == 0 {
 						fmt.Fprintln(w, "nothing is damaged or missing")
 					}
 				})
 				if err == nil && len(found) > 0 {
-					err = falsef("%d findings", len(found))
+					err = term.Falsef("%d findings", len(found))
 				}
 				return err
 			})
@@ -110,8 +111,8 @@ func (a *app) checkBackups(cmd *cobra.Command, c *rpc.Client, readData bool) ([]
 	if err != nil {
 		return nil, fmt.Errorf("check: %w", err)
 	}
-	p := a.newProgress("checking", 0, true)
-	defer p.end()
+	p := a.NewProgress("checking", 0, true)
+	defer p.End()
 	var found []finding
 	for {
 		r, err := stream.Recv()
@@ -125,6 +126,6 @@ func (a *app) checkBackups(cmd *cobra.Command, c *rpc.Client, readData bool) ([]
 			found = append(found, finding{r.GetRepository(), r.GetFinding()})
 			continue
 		}
-		p.set(int64(r.GetDone()), int64(r.GetTotal()))
+		p.Set(int64(r.GetDone()), int64(r.GetTotal()))
 	}
 }

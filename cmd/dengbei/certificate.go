@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 	"dengbei/registry/certificate"
@@ -46,7 +47,7 @@ until then the exit status is 1.`,
 					File        string `json:"file,omitempty"`
 					Certificate string `json:"certificate"`
 				}{r.GetNumber(), out, string(r.GetCertificate())}
-				return a.print(v, func(w io.Writer) {
+				return a.Print(v, func(w io.Writer) {
 					if out != "" {
 						fmt.Fprintf(w, "certificate %s written to %s\n", v.Number, out)
 						return
@@ -86,7 +87,7 @@ dengbei-verify does the same and contains no network code.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if policy == "" {
-				return usagef("give --policy FILE: without keys nothing can be checked")
+				return term.Usagef("give --policy FILE: without keys nothing can be checked")
 			}
 			raw, err := os.ReadFile(args[0])
 			if err != nil {
@@ -96,7 +97,7 @@ dengbei-verify does the same and contains no network code.`,
 			if err != nil && v == nil {
 				return fmt.Errorf("certificate %s: %w", args[0], err)
 			}
-			return errors.Join(err, a.print(v, v.text))
+			return errors.Join(err, a.Print(v, v.text))
 		},
 	}
 	cmd.Flags().StringVar(&policy, "policy", "", "policy `FILE` with the keys to trust (required)")
@@ -104,7 +105,7 @@ dengbei-verify does the same and contains no network code.`,
 	return cmd
 }
 
-// verifyCertificate checks raw, and with dir also the bag there. What does not hold matches errFalse; files that differ come with a
+// verifyCertificate checks raw, and with dir also the bag there. What does not hold matches term.ErrFalse; files that differ come with a
 // verification that lists them.
 func verifyCertificate(ctx context.Context, raw []byte, policyFile, dir string) (*verification, error) {
 	text, err := os.ReadFile(policyFile)
@@ -117,7 +118,7 @@ func verifyCertificate(ctx context.Context, raw []byte, policyFile, dir string) 
 	}
 	held, err := certificate.Verify(raw, policy)
 	if errors.Is(err, certificate.ErrRefused) {
-		return nil, &falseError{err}
+		return nil, term.Falsef("%w", err)
 	}
 	if err != nil {
 		return nil, err
@@ -141,7 +142,7 @@ func verifyCertificate(ctx context.Context, raw []byte, policyFile, dir string) 
 	if err != nil {
 		return nil, err
 	}
-	report.Problems = orEmpty(report.Problems)
+	report.Problems = term.OrEmpty(report.Problems)
 	v.Files, v.OK = &report, report.Holds()
 	switch first := firstProblem(report); {
 	case report.Holds():
@@ -149,7 +150,7 @@ func verifyCertificate(ctx context.Context, raw []byte, policyFile, dir string) 
 	case report.Undecided():
 		return v, fmt.Errorf("certificate %s: %d files could not be read, the first: %s", v.Number, len(report.Problems), first)
 	default:
-		return v, falsef("certificate %s: %d files are not as registered, the first: %s", v.Number, len(report.Problems), first)
+		return v, term.Falsef("certificate %s: %d files are not as registered, the first: %s", v.Number, len(report.Problems), first)
 	}
 }
 
@@ -158,21 +159,21 @@ func firstProblem(r certificate.FileReport) string {
 		return ""
 	}
 	p := r.Problems[0]
-	return fmt.Sprintf("%s %s %s", safe(p.Path), p.Problem, safe(p.Detail))
+	return fmt.Sprintf("%s %s %s", term.Safe(p.Path), p.Problem, term.Safe(p.Detail))
 }
 
 func (v *verification) text(w io.Writer) {
 	fmt.Fprintf(w, "certificate\t%s\nlog\t%s, position %d of %d\nregistered\t%s by authority %s\ncountersigned by\t%d centres\n",
 		v.Number, v.Origin, v.Seq, v.TreeSize, v.Registered, v.Authority, len(v.Cosigned))
 	if title, ok := v.Fields[tlog.FieldTitle.String()]; ok {
-		fmt.Fprintf(w, "title\t%s\n", safe(title))
+		fmt.Fprintf(w, "title\t%s\n", term.Safe(title))
 	}
 	if v.Files == nil {
 		fmt.Fprintln(w, "the certificate holds; no files were compared")
 		return
 	}
 	for _, p := range v.Files.Problems {
-		fmt.Fprintf(w, "%s\t%s %s\n", p.Problem, safe(p.Path), safe(p.Detail))
+		fmt.Fprintf(w, "%s\t%s %s\n", p.Problem, term.Safe(p.Path), term.Safe(p.Detail))
 	}
-	fmt.Fprintf(w, "files\t%d as registered, %s\n", v.Files.Files, byteCount(uint64(v.Files.Bytes)))
+	fmt.Fprintf(w, "files\t%d as registered, %s\n", v.Files.Files, term.ByteCount(uint64(v.Files.Bytes)))
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"dengbei/chunkstore/digest"
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/identity"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
@@ -236,7 +237,7 @@ func parseMetadata(args []string) ([]intake.Element, error) {
 	for _, arg := range args {
 		name, value, ok := strings.Cut(arg, "=")
 		if !ok || name == "" {
-			return nil, usagef("--metadata %q: want NAME=VALUE", arg)
+			return nil, term.Usagef("--metadata %q: want NAME=VALUE", arg)
 		}
 		out = append(out, intake.Element{Name: name, Value: value})
 	}

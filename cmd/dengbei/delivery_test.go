@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/identity"
 	"dengbei/node/nodepb"
 	"dengbei/registry"
@@ -155,7 +156,7 @@ func TestCutRunsKeepsEveryFileOnce(t *testing.T) {
 
 func TestSafeShowsControlCharacters(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	if got, want := safe("办件·\x1b[31m\n\u202e."), `办件·\u001b[31m\u000a\u202e.`; got != want {
+	if got, want := term.Safe("办件·\x1b[31m\n\u202e."), `办件·\u001b[31m\u000a\u202e.`; got != want {
 		t.Errorf("safe() = %q; want %q", got, want)
 	}
 }

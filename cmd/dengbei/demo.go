@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/nodepb"
 )
 
@@ -65,8 +66,8 @@ type demo struct {
 	certs      map[string]string
 	report     demoReport
 
-	mu  sync.Mutex // guards what is printed, bar and report.Verifier; held for one line
-	bar *progress  // under way, or nil
+	mu  sync.Mutex     // guards what is printed, bar and report.Verifier; held for one line
+	bar *term.Progress // under way, or nil
 }
 
 // demoReport is what --json prints.
@@ -154,8 +155,8 @@ func (a *app) demo(ctx context.Context, o demoOptions) error {
 	if err != nil {
 		d.report.Failure = err.Error()
 	}
-	if d.app.json {
-		err = errors.Join(err, a.print(d.report, nil))
+	if d.app.JSON {
+		err = errors.Join(err, a.Print(d.report, nil))
 	}
 	if err == nil && o.serve {
 		d.serve(ctx)
@@ -167,13 +168,13 @@ func (a *app) demo(ctx context.Context, o demoOptions) error {
 	}
 	d.tell(ctx, err)
 	if err != nil && ctx.Err() == nil && !isUsage(err) {
-		err = &falseError{fmt.Errorf("demo failed: %w", err)}
+		err = term.Falsef("demo failed: %w", err)
 	}
 	return err
 }
 
 func isUsage(err error) bool {
-	var u *usageError
+	var u *term.UsageError
 	return errors.As(err, &u)
 }
 
@@ -192,7 +193,7 @@ func (d *demo) prepare() error {
 			return fmt.Errorf("demo: %w", err)
 		}
 		if entries, err := os.ReadDir(d.dir); err == nil && len(entries) > 0 {
-			return usagef("--dir %s is not empty: name a directory that is, or does not exist", d.opt.dir)
+			return term.Usagef("--dir %s is not empty: name a directory that is, or does not exist", d.opt.dir)
 		}
 		if err := os.MkdirAll(d.dir, 0o700); err != nil {
 			return fmt.Errorf("demo: %w", err)
@@ -249,19 +250,19 @@ func (d *demo) more(format string, args ...any) {
 func (d *demo) line(text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	w := d.app.std.out
-	if d.app.json {
-		w = d.app.std.err
+	w := d.app.Out
+	if d.app.JSON {
+		w = d.app.Err
 	}
-	if d.bar != nil && d.bar.bars != nil && isTerminal(w) {
-		w = d.bar.bars
+	if d.bar != nil && term.IsTerminal(w) {
+		w = d.bar.Above(w)
 	}
 	_, _ = io.WriteString(w, text)
 }
 
 // progress starts a bar; lines of the timeline go above it until its end.
-func (d *demo) progress(title string, total int) *progress {
-	p := d.app.newProgress(title, int64(total), false)
+func (d *demo) progress(title string, total int) *term.Progress {
+	p := d.app.NewProgress(title, int64(total), false)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.bar = p
@@ -273,7 +274,7 @@ func (d *demo) endProgress() {
 	p := d.bar
 	d.bar = nil
 	d.mu.Unlock()
-	p.end()
+	p.End()
 }
 
 // tell ends the timeline with what came of it.
@@ -286,7 +287,7 @@ func (d *demo) tell(ctx context.Context, err error) {
 		d.more("the nodes' logs are in %s; run again with --keep to have everything stay", d.dir)
 	default:
 		r := d.report
-		d.say("all of it held: %d registrations, %d files, %s, %d off-site receipts; %s lost and recovered with %d mismatches", r.Registrations, r.Files, byteCount(uint64(r.Bytes)), r.Offsite, r.LostCentre, r.Recovery.Mismatches)
+		d.say("all of it held: %d registrations, %d files, %s, %d off-site receipts; %s lost and recovered with %d mismatches", r.Registrations, r.Files, term.ByteCount(uint64(r.Bytes)), r.Offsite, r.LostCentre, r.Recovery.Mismatches)
 	}
 	if d.opt.keep {
 		d.more("everything is in %s", d.dir)
@@ -352,7 +353,7 @@ func (d *demo) cli(ctx context.Context, into any, args ...string) error {
 func (d *demo) once(ctx context.Context, into any, args []string) (int, error) {
 	var out, errs bytes.Buffer
 	noEnv := func(string) string { return "" }
-	code := run(ctx, append(args[:len(args):len(args)], "--json"), streams{in: strings.NewReader(""), out: &out, err: &errs, env: noEnv})
+	code := run(ctx, append(args[:len(args):len(args)], "--json"), &term.Console{In: strings.NewReader(""), Out: &out, Err: &errs, Env: noEnv})
 	if code != exitDone {
 		text := strings.TrimSpace(strings.ReplaceAll(errs.String(), "dengbei: ", ""))
 		return code, fmt.Errorf("dengbei %s: exit status %d: %s", strings.Join(args[:min(4, len(args))], " "), code, text)

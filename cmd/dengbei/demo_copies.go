@@ -82,7 +82,7 @@ func (d *demo) safe(ctx context.Context, list []*demoDelivery) error {
 				return fmt.Errorf("submission %s has %d off-site copies, want %d", id, last.GetOffsiteCopies(), wantCopies)
 			}
 			s.last = last
-			p.add(1)
+			p.Add(1)
 			return nil
 		})
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/nodepb"
 )
 
@@ -95,11 +96,11 @@ func (d *demo) recover(ctx context.Context) error {
 	rec := &d.report.Recovery
 	rec.Seconds = time.Since(began).Seconds()
 	rec.Lost = r.Lost
-	d.say("%s is back after %.1f s, with the shares of officers 1 and 3: %d records, %d files, %s", c.code, rec.Seconds, r.Records, r.Files, byteCount(r.Bytes))
+	d.say("%s is back after %.1f s, with the shares of officers 1 and 3: %d records, %d files, %s", c.code, rec.Seconds, r.Records, r.Files, term.ByteCount(r.Bytes))
 	for _, s := range r.Sources {
 		code, _, _ := strings.Cut(s.ServerID, "-")
 		rec.Sources[code] += s.Bytes
-		d.more("from %s: %d repository files, %s", s.ServerID, s.Files, byteCount(s.Bytes))
+		d.more("from %s: %d repository files, %s", s.ServerID, s.Files, term.ByteCount(s.Bytes))
 	}
 	for _, x := range r.Damaged {
 		d.more("damaged at %s: %s; another copy was used", x.Source, x.File)
@@ -108,7 +109,7 @@ func (d *demo) recover(ctx context.Context) error {
 		d.more("lost: nothing is known to be lost")
 	}
 	for _, l := range r.Lost {
-		d.more("LOST: %s", safe(l))
+		d.more("LOST: %s", term.Safe(l))
 	}
 	// Signing keys are never escrowed: the authority has a new one, and what the old one signed as standing policy is signed anew.
 	if err := d.signPolicy(ctx, c); err != nil {
@@ -206,7 +207,7 @@ func (d *demo) compare(ctx context.Context) error {
 	if d.report.Recovery.Files == 0 {
 		return fmt.Errorf("%s had no files: nothing was shown", lostCentre)
 	}
-	d.say("restored from %s: %d files, %s; every one equals its certificate, in SHA-256 and SM3", lostCentre, d.report.Recovery.Files, byteCount(uint64(d.report.Recovery.Bytes)))
+	d.say("restored from %s: %d files, %s; every one equals its certificate, in SHA-256 and SM3", lostCentre, d.report.Recovery.Files, term.ByteCount(uint64(d.report.Recovery.Bytes)))
 	return nil
 }
 
@@ -257,7 +258,7 @@ func (d *demo) describe(ctx context.Context) error {
 	for _, s := range d.deliveries {
 		d.report.Submissions = append(d.report.Submissions, demoSubmissionView{
 			ID: s.parcel.id.Hex(), Centre: s.registrant.code, Repository: own[s.last.GetRepository()], RepositoryID: s.last.GetRepository(), Snapshot: s.last.GetSnapshot(),
-			Paths: orEmpty(s.last.GetPaths()), Numbers: orEmpty(s.last.GetNumbers()), Input: s.delivery.folders[0],
+			Paths: term.OrEmpty(s.last.GetPaths()), Numbers: term.OrEmpty(s.last.GetNumbers()), Input: s.delivery.folders[0],
 		})
 		if own[s.last.GetRepository()] == "" || s.last.GetSnapshot() == "" || len(s.last.GetPaths()) == 0 {
 			return fmt.Errorf("submission %s does not say where its backup is", s.parcel.id.Hex())

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/rpc"
 	"dengbei/registry/intake"
 )
@@ -98,10 +99,10 @@ func (d *demo) gather(ctx context.Context) error {
 	for _, f := range d.input.files {
 		bytes += f.size
 	}
-	d.report.Input, d.report.Skipped = d.input.root, orEmpty(d.input.skipped)
-	d.say("input: %d files, %s below %s, and %d generated cases (办件)", len(d.input.files), byteCount(uint64(bytes)), d.input.root, d.cases.count())
+	d.report.Input, d.report.Skipped = d.input.root, term.OrEmpty(d.input.skipped)
+	d.say("input: %d files, %s below %s, and %d generated cases (办件)", len(d.input.files), term.ByteCount(uint64(bytes)), d.input.root, d.cases.count())
 	for _, s := range d.input.skipped {
-		d.more("left out: %s", safe(s))
+		d.more("left out: %s", term.Safe(s))
 	}
 	return nil
 }
@@ -115,13 +116,13 @@ func (d *demo) chooseInput() error {
 		}
 		info, err := os.Stat(root)
 		if err != nil {
-			return usagef("--input: %v", err)
+			return term.Usagef("--input: %v", err)
 		}
 		if !info.IsDir() {
-			return usagef("--input %s is not a folder", d.opt.input)
+			return term.Usagef("--input %s is not a folder", d.opt.input)
 		}
 		if rel, err := filepath.Rel(root, d.dir); err == nil && filepath.IsLocal(rel) {
-			return usagef("--dir %s lies inside --input %s: the demo would hand in its own data", d.dir, root)
+			return term.Usagef("--dir %s lies inside --input %s: the demo would hand in its own data", d.dir, root)
 		}
 		d.input.root = root
 		return nil
@@ -221,7 +222,7 @@ func (d *demo) list(ctx context.Context) error {
 		return err
 	}
 	if len(in.files) == 0 {
-		return usagef("%s holds no file that can be handed in", in.root)
+		return term.Usagef("%s holds no file that can be handed in", in.root)
 	}
 	slices.SortFunc(in.files, func(a, b inputFile) int { return cmp.Compare(a.path, b.path) })
 	return nil

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/nodepb"
 	"dengbei/registry/intake"
 )
@@ -51,7 +52,7 @@ func (d *demo) handIn(ctx context.Context) error {
 				return err
 			}
 			once.Do(func() {
-				d.say("the first receipt (接收回执): %d files, %s, signed by %s", s.parcel.files, byteCount(uint64(s.parcel.sizeBytes)), s.registrant.code)
+				d.say("the first receipt (接收回执): %d files, %s, signed by %s", s.parcel.files, term.ByteCount(uint64(s.parcel.sizeBytes)), s.registrant.code)
 			})
 			if received.Add(1) == int64(len(all)) {
 				d.say("%d submissions received; every one has its receipt", len(all))
@@ -103,7 +104,7 @@ func (s *demoDelivery) send(ctx context.Context) error {
 }
 
 // follow takes one delivery to its end: the policy's decision or an officer's.
-func (d *demo) follow(ctx context.Context, s *demoDelivery, p *progress) error {
+func (d *demo) follow(ctx context.Context, s *demoDelivery, p *term.Progress) error {
 	ctx, cancel := context.WithTimeout(ctx, stageTimeout)
 	defer cancel()
 	var err error
@@ -124,7 +125,7 @@ func (d *demo) follow(ctx context.Context, s *demoDelivery, p *progress) error {
 		return d.refuse(ctx, s)
 	}
 	if err == nil {
-		p.add(1)
+		p.Add(1)
 	}
 	return err
 }
@@ -276,7 +277,7 @@ func (d *demo) generateArrival(r *demoRegistrant, i int) (*demoDelivery, error) 
 		return nil, err
 	}
 	title := fmt.Sprintf("灾中收件 第%d号", i+1)
-	text := fmt.Sprintf("%s\n收件单位：%s\n时间：%s\n", title, r.name, time.Now().In(archiveTime).Format(time.RFC3339Nano))
+	text := fmt.Sprintf("%s\n收件单位：%s\n时间：%s\n", title, r.name, time.Now().In(term.ArchiveTime).Format(time.RFC3339Nano))
 	if err := os.WriteFile(filepath.Join(dir, "收件登记.txt"), []byte(text), 0o644); err != nil {
 		return nil, err
 	}

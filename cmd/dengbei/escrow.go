@@ -11,6 +11,7 @@ import (
 	"filippo.io/age"
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/identity"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
@@ -40,10 +41,10 @@ exists only as shares: K of N give it back. Each share is written to DIR as shar
 Keep them outside this centre's machine and in different hands: with the machine and the shares in one fire, nothing helps.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if s.threshold < 2 || s.threshold > s.shares || s.shares > identity.MaxShares {
-				return usagef("--threshold %d, --shares %d: want 2 ≤ threshold ≤ shares ≤ %d", s.threshold, s.shares, identity.MaxShares)
+				return term.Usagef("--threshold %d, --shares %d: want 2 ≤ threshold ≤ shares ≤ %d", s.threshold, s.shares, identity.MaxShares)
 			}
 			if len(s.officers) != int(s.shares) || s.out == "" {
-				return usagef("give --out DIR, and --officer once per share (%d shares, %d officers)", s.shares, len(s.officers))
+				return term.Usagef("give --out DIR, and --officer once per share (%d shares, %d officers)", s.shares, len(s.officers))
 			}
 			return a.withNode(cmd.Context(), asOperator, func(c *rpc.Client) error {
 				files, err := splitEscrow(cmd.Context(), c, s)
@@ -54,7 +55,7 @@ Keep them outside this centre's machine and in different hands: with the machine
 					Threshold uint32   `json:"threshold"`
 					Shares    []string `json:"shares"`
 				}{s.threshold, files}
-				return a.print(v, func(w io.Writer) {
+				return a.Print(v, func(w io.Writer) {
 					for _, f := range files {
 						fmt.Fprintln(w, f)
 					}
@@ -78,10 +79,10 @@ func splitEscrow(ctx context.Context, c *rpc.Client, s escrowSpec) ([]string, er
 	for _, text := range s.officers {
 		r, err := identity.ParseRecipient(text)
 		if err != nil {
-			return nil, usagef("--officer %q: %v", text, err)
+			return nil, term.Usagef("--officer %q: %v", text, err)
 		}
 		if seen[text] {
-			return nil, usagef("--officer %s is given twice: one officer with two shares is one officer less", text)
+			return nil, term.Usagef("--officer %s is given twice: one officer with two shares is one officer less", text)
 		}
 		seen[text] = true
 		recipients = append(recipients, r)
@@ -128,7 +129,7 @@ func (a *app) escrowOfficerKeyCommand() *cobra.Command {
 The file is the officer's own: whoever has it and the share has the share.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if out == "" {
-				return usagef("give -o FILE")
+				return term.Usagef("give -o FILE")
 			}
 			recipient, err := writeOfficerKey(out)
 			if err != nil {
@@ -138,7 +139,7 @@ The file is the officer's own: whoever has it and the share has the share.`,
 				File      string `json:"file"`
 				Recipient string `json:"recipient"`
 			}{out, recipient}
-			return a.print(v, func(w io.Writer) { fmt.Fprintln(w, recipient) })
+			return a.Print(v, func(w io.Writer) { fmt.Fprintln(w, recipient) })
 		},
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`FILE` to make (required)")

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node"
 	"dengbei/node/identity"
 	"dengbei/node/rpc"
@@ -26,32 +27,9 @@ const (
 const exitHelp = `Exit status: 0 done, 1 checked and false or refused, 2 wrong usage, 3 could not find out, 130 interrupted.
 `
 
-// usageError is a command line that cannot be meant.
-type usageError struct{ text string }
-
-func (e *usageError) Error() string { return e.text }
-
-func usagef(format string, args ...any) error {
-	return &usageError{fmt.Sprintf(format, args...)}
-}
-
-// errFalse marks an answer that was found out and is no: a certificate that does not hold, a record that was refused.
-var errFalse = errors.New("checked and false")
-
-// falseError is an errFalse with its own text.
-type falseError struct{ err error }
-
-func (e *falseError) Error() string        { return e.err.Error() }
-func (e *falseError) Unwrap() error        { return e.err }
-func (e *falseError) Is(target error) bool { return target == errFalse }
-
-func falsef(format string, args ...any) error {
-	return &falseError{fmt.Errorf(format, args...)}
-}
-
 // exitCode is the one place where errors become exit codes.
 func exitCode(ctx context.Context, err error) int {
-	var usage *usageError
+	var usage *term.UsageError
 	switch {
 	case err == nil:
 		return exitDone
@@ -59,7 +37,12 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	case ctx.Err() != nil:
 		return exitInterrupted
-	case errors.Is(err, errFalse), isRefusedInput(err), isRefusedHere(err):
+	}
+	var own *term.CodeError
+	switch {
+	case errors.As(err, &own):
+		return own.Code
+	case errors.Is(err, term.ErrFalse), isRefusedInput(err), isRefusedHere(err):
 		return exitFalse
 	}
 	if rpc.Reason(err) != "" { // the node was reached and looked
@@ -89,9 +72,9 @@ func (a *app) exit(ctx context.Context, err error) int {
 		return code
 	}
 	if code == exitInterrupted {
-		fmt.Fprintln(a.std.err, "dengbei: interrupted")
+		fmt.Fprintln(a.Err, "dengbei: interrupted")
 		return code
 	}
-	fmt.Fprintf(a.std.err, "dengbei: %v\n", err)
+	fmt.Fprintf(a.Err, "dengbei: %v\n", err)
 	return code
 }

@@ -6,12 +6,14 @@ package main
 
 import (
 	"context"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"dengbei/cmd/dengbei/repo"
+	"dengbei/cmd/dengbei/term"
 )
 
 func main() {
@@ -23,33 +25,24 @@ func mainExit() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	return run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv})
-}
-
-// streams is what a command reads and writes, and its environment.
-type streams struct {
-	in  io.Reader
-	out io.Writer // results
-	err io.Writer // progress and errors
-	env func(string) string
+	return run(ctx, os.Args[1:], &term.Console{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Getenv})
 }
 
 // run executes one command line and returns its exit code.
-func run(ctx context.Context, args []string, std streams) int {
-	a := &app{std: std}
+func run(ctx context.Context, args []string, c *term.Console) int {
+	a := &app{Console: c}
 	root := a.rootCommand()
 	root.SetArgs(args)
-	root.SetIn(std.in)
-	root.SetOut(std.out)
-	root.SetErr(std.err)
+	root.SetIn(c.In)
+	root.SetOut(c.Out)
+	root.SetErr(c.Err)
 	err := root.ExecuteContext(ctx)
 	return a.exit(ctx, err)
 }
 
 // app is what all commands of one run share.
 type app struct {
-	std    streams
-	json   bool
+	*term.Console
 	target targetFlags
 }
 
@@ -69,23 +62,27 @@ DENGBEI_CONFIG, DENGBEI_NODE and DENGBEI_CREDENTIAL stand in for the flags.`,
 			return cmd.Help()
 		},
 	}
-	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object on standard output")
+	root.PersistentFlags().BoolVar(&a.JSON, "json", false, "print one JSON object on standard output")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usagef("%s: %v", cmd.CommandPath(), err)
+		return term.Usagef("%s: %v", cmd.CommandPath(), err)
 	})
 	root.AddCommand(
 		a.nodeCommand(), a.networkCommand(), a.agreementCommand(), a.registrantCommand(), a.policyCommand(),
 		a.submitCommand(), a.submissionCommand(), a.recordCommand(), a.certificateCommand(),
 		a.backupCommand(), a.restoreCommand(), a.escrowCommand(), a.recoverCommand(),
-		a.demoCommand(),
+		a.demoCommand(), repo.Command(a.Console),
 	)
-	tidy(root)
+	tidy(root, exitHelp)
 	return root
 }
 
 // tidy makes every command report wrong arguments as wrong usage, refuse words it does not know, and name the exit codes in its help.
-func tidy(cmd *cobra.Command) {
+func tidy(cmd *cobra.Command, help string) {
 	for _, sub := range cmd.Commands() {
+		help := help
+		if sub.Name() == "repo" {
+			help = repo.ExitHelp
+		}
 		if sub.Args != nil {
 			sub.Args = usageArgs(sub.Args)
 		} else {
@@ -94,20 +91,20 @@ func tidy(cmd *cobra.Command) {
 		if sub.Long == "" {
 			sub.Long = sub.Short + "."
 		}
-		sub.Long += "\n\n" + exitHelp
+		sub.Long += "\n\n" + help
 		if !sub.Runnable() {
 			sub.RunE = func(cmd *cobra.Command, _ []string) error {
-				return usagef("%s needs one of its commands; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+				return term.Usagef("%s needs one of its commands; see %s --help", cmd.CommandPath(), cmd.CommandPath())
 			}
 		}
-		tidy(sub)
+		tidy(sub, help)
 	}
 }
 
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return usagef("%s: %v", cmd.CommandPath(), err)
+			return term.Usagef("%s: %v", cmd.CommandPath(), err)
 		}
 		return nil
 	}

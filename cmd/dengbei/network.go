@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
@@ -30,7 +31,7 @@ func (a *app) networkInitCommand() *cobra.Command {
 life of a network, usually at the province. The CA's key stays in this node's data directory: keep a copy off-line.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opt.Name == "" {
-				return usagef("give --name NAME")
+				return term.Usagef("give --name NAME")
 			}
 			c, err := loadConfig(file)
 			if err != nil {
@@ -45,7 +46,7 @@ life of a network, usually at the province. The CA's key stays in this node's da
 				Origin      string `json:"origin"`
 				Fingerprint string `json:"ca_fingerprint"`
 			}{f.ServerID, f.Origin, f.CAFingerprint}
-			return a.print(v, func(w io.Writer) {
+			return a.Print(v, func(w io.Writer) {
 				fmt.Fprintf(w, "network\t%s\nlog\t%s\nfirst voter\t%s\nCA fingerprint\t%s\n", opt.Name, v.Origin, v.ServerID, v.Fingerprint)
 			})
 		},
@@ -69,7 +70,7 @@ by this very command: use it after a machine was lost. The token is a secret unt
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if valid < 0 || valid > 0 && valid < time.Second {
-				return usagef("--valid %v: want at least one second", valid)
+				return term.Usagef("--valid %v: want at least one second", valid)
 			}
 			return a.withNode(cmd.Context(), asOperator, func(c *rpc.Client) error {
 				r, err := c.Network.Invite(cmd.Context(), &nodepb.InviteRequest{Code: args[0], Voter: voter, Replace: replace, ValidSeconds: int64(valid / time.Second)})
@@ -80,13 +81,13 @@ by this very command: use it after a machine was lost. The token is a secret unt
 					Token   string `json:"token"`
 					Expires string `json:"expires_at"`
 					Revoked string `json:"revoked_server_id,omitempty"`
-				}{r.GetToken(), instant(r.GetExpiresAtMillis()), r.GetRevokedServerId()}
-				return a.print(v, func(w io.Writer) {
+				}{r.GetToken(), term.Instant(r.GetExpiresAtMillis()), r.GetRevokedServerId()}
+				return a.Print(v, func(w io.Writer) {
 					fmt.Fprintln(w, v.Token)
 					if v.Revoked != "" {
-						a.note("revoked: %s", v.Revoked)
+						a.Note("revoked: %s", v.Revoked)
 					}
-					a.note("valid until %s, for one enrolment of %s", v.Expires, args[0])
+					a.Note("valid until %s, for one enrolment of %s", v.Expires, args[0])
 				})
 			})
 		},
@@ -116,7 +117,7 @@ func memberOf(s *nodepb.MemberStatus) memberView {
 	m := s.GetMember()
 	return memberView{
 		Code: m.GetCode(), Serial: m.GetSerial(), ServerID: s.GetServerId(), Voter: m.GetVoter(), Role: s.GetRaftRole(), Alive: s.GetAlive(),
-		Peer: m.GetPeerAddress(), Web: m.GetWebAddress(), Enrolled: instant(m.GetEnrolledAtMillis()), Revoked: instant(m.GetRevokedAtMillis()),
+		Peer: m.GetPeerAddress(), Web: m.GetWebAddress(), Enrolled: term.Instant(m.GetEnrolledAtMillis()), Revoked: term.Instant(m.GetRevokedAtMillis()),
 		Reason: m.GetRevokedReason(),
 	}
 }
@@ -145,10 +146,10 @@ func (a *app) networkMembersCommand() *cobra.Command {
 				for _, m := range r.GetMembers() {
 					v.Members = append(v.Members, memberOf(m))
 				}
-				return a.print(v, func(w io.Writer) {
+				return a.Print(v, func(w io.Writer) {
 					fmt.Fprintln(w, "MEMBER\tROLE\tALIVE\tPEER\tENROLLED\tREVOKED")
 					for _, m := range v.Members {
-						fmt.Fprintf(w, "%s\t%s\t%v\t%s\t%s\t%s\n", m.ServerID, m.Role, m.Alive, safe(m.Peer), m.Enrolled, m.Revoked)
+						fmt.Fprintf(w, "%s\t%s\t%v\t%s\t%s\t%s\n", m.ServerID, m.Role, m.Alive, term.Safe(m.Peer), m.Enrolled, m.Revoked)
 					}
 				})
 			})
@@ -167,7 +168,7 @@ func levelFlag(cmd *cobra.Command, level *string) {
 func readLevel(s string) (nodepb.ReadLevel, error) {
 	n, ok := nodepb.ReadLevel_value[strings.ToUpper(s)]
 	if !ok {
-		return 0, usagef("--level %q: want local, leader or linearizable", s)
+		return 0, term.Usagef("--level %q: want local, leader or linearizable", s)
 	}
 	return nodepb.ReadLevel(n), nil
 }
@@ -205,7 +206,7 @@ func statusOf(r *nodepb.StatusReply) statusView {
 		Network: r.GetNetwork(), ServerID: r.GetServerId(), Code: r.GetCode(), Leader: r.GetLeader(), Quorum: r.GetQuorum(),
 		Applied: r.GetAppliedIndex(), Registrations: r.GetRegistrations(), LogSize: r.GetLogSize(), LogRoot: hex.EncodeToString(r.GetLogRoot()),
 		Published: r.GetPublishedSize(), StateChain: hex.EncodeToString(r.GetStateChain()), Waiting: r.GetWaitingSubmissions(),
-		Recovering: r.GetRecovering(), Alarms: orEmpty(r.GetAlarms()), Holdings: []holdingView{},
+		Recovering: r.GetRecovering(), Alarms: term.OrEmpty(r.GetAlarms()), Holdings: []holdingView{},
 	}
 	for _, h := range r.GetHoldings() {
 		v.Holdings = append(v.Holdings, holdingView{h.GetRepository(), h.GetOwner(), h.GetFiles(), h.GetMissing(), h.GetReceiptedSequence(), h.GetRegisteredSequence(), h.GetLastError()})
@@ -226,7 +227,7 @@ alarm.`,
 					return fmt.Errorf("node status: %w", err)
 				}
 				v := statusOf(r)
-				if err := a.print(v, v.text); err != nil {
+				if err := a.Print(v, v.text); err != nil {
 					return err
 				}
 				return v.wrong()
@@ -243,10 +244,10 @@ func (v statusView) text(w io.Writer) {
 	fmt.Fprintf(w, "node\t%s of network %s\nleader\t%s\nquorum\t%v\n", v.ServerID, v.Network, leader, v.Quorum)
 	fmt.Fprintf(w, "registrations\t%d, published %d\nlog root\t%s\nwaiting submissions\t%d\n", v.Registrations, v.Published, v.LogRoot, v.Waiting)
 	for _, h := range v.Holdings {
-		fmt.Fprintf(w, "holds\t%s for %s: %d files, %d missing, receipt %d of %d %s\n", h.Repository, h.Owner, h.Files, h.Missing, h.Receipted, h.Registered, safe(h.LastError))
+		fmt.Fprintf(w, "holds\t%s for %s: %d files, %d missing, receipt %d of %d %s\n", h.Repository, h.Owner, h.Files, h.Missing, h.Receipted, h.Registered, term.Safe(h.LastError))
 	}
 	for _, alarm := range v.Alarms {
-		fmt.Fprintf(w, "ALARM\t%s\n", safe(alarm))
+		fmt.Fprintf(w, "ALARM\t%s\n", term.Safe(alarm))
 	}
 }
 
@@ -258,13 +259,13 @@ func (v statusView) wrong() error {
 	}
 	switch {
 	case !v.Quorum:
-		return falsef("node %s reaches no quorum: submissions are received, nothing is registered", v.ServerID)
+		return term.Falsef("node %s reaches no quorum: submissions are received, nothing is registered", v.ServerID)
 	case v.Recovering:
-		return falsef("node %s is recovering", v.ServerID)
+		return term.Falsef("node %s is recovering", v.ServerID)
 	case missing > 0:
-		return falsef("node %s lacks %d files of copies it must hold", v.ServerID, missing)
+		return term.Falsef("node %s lacks %d files of copies it must hold", v.ServerID, missing)
 	case len(v.Alarms) > 0:
-		return falsef("node %s raises %d alarms", v.ServerID, len(v.Alarms))
+		return term.Falsef("node %s raises %d alarms", v.ServerID, len(v.Alarms))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node"
 	"dengbei/node/config"
 )
@@ -51,12 +52,12 @@ type serving struct {
 }
 
 func (a *app) runNode(ctx context.Context, c config.Config) error {
-	log := slog.New(slog.NewJSONHandler(a.std.err, &slog.HandlerOptions{Level: logLevel(c.LogLevel)}))
+	log := slog.New(slog.NewJSONHandler(a.Err, &slog.HandlerOptions{Level: logLevel(c.LogLevel)}))
 	var printed error
 	err := node.Run(ctx, c, log, func(addr node.Addresses) {
 		s := serving{Centre: c.Centre, Peer: addr.Peer, Gossip: addr.Gossip, Web: addr.Web}
-		if a.json {
-			printed = a.print(s, nil)
+		if a.JSON {
+			printed = a.Print(s, nil)
 			return
 		}
 		log.Info("node serves", "centre", s.Centre, "peer", s.Peer, "gossip", s.Gossip, "web", s.Web)
@@ -81,7 +82,7 @@ func loadConfig(file string) (config.Config, error) {
 		file = os.Getenv("DENGBEI_CONFIG")
 	}
 	if file == "" {
-		return config.Config{}, usagef("which node? give --config FILE")
+		return config.Config{}, term.Usagef("which node? give --config FILE")
 	}
 	return config.Load(file)
 }
@@ -96,14 +97,14 @@ data directory. The token is what "network invite" printed; "-" reads it from st
 list of processes. A second try after a crash goes on where the first stopped; a token that was used is refused.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if token == "" {
-				return usagef("give --token TOKEN, or --token - to read it from standard input")
+				return term.Usagef("give --token TOKEN, or --token - to read it from standard input")
 			}
 			c, err := loadConfig(file)
 			if err != nil {
 				return err
 			}
 			if token == "-" {
-				b, err := io.ReadAll(io.LimitReader(a.std.in, 64<<10))
+				b, err := io.ReadAll(io.LimitReader(a.In, 64<<10))
 				if err != nil {
 					return fmt.Errorf("read token: %w", err)
 				}
@@ -117,7 +118,7 @@ list of processes. A second try after a crash goes on where the first stopped; a
 				ServerID string `json:"server_id"`
 				Members  int    `json:"members"`
 			}{e.ServerID, e.Members}
-			return a.print(v, func(w io.Writer) {
+			return a.Print(v, func(w io.Writer) {
 				fmt.Fprintf(w, "enrolled as %s in a network of %d members; start it with: dengbei node run --config %s\n", v.ServerID, v.Members, file)
 			})
 		},

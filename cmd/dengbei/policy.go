@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
@@ -42,7 +43,7 @@ may have been replaced since.`,
 					File   string `json:"file,omitempty"`
 					Policy string `json:"policy"`
 				}{out, string(r.GetPolicy())}
-				return a.print(v, func(w io.Writer) {
+				return a.Print(v, func(w io.Writer) {
 					if out != "" {
 						fmt.Fprintf(w, "policy written to %s\n", out)
 						return
@@ -70,10 +71,10 @@ inspection ended with an accepted result are decided by it, under its name; ever
 node takes it up with the next submission. A new policy replaces the one before; --valid 0s ends it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if p.Name == "" {
-				return usagef("give --name NAME: it stands in every decision that the policy makes")
+				return term.Usagef("give --name NAME: it stands in every decision that the policy makes")
 			}
 			if valid < 0 {
-				return usagef("--valid %v is negative", valid)
+				return term.Usagef("--valid %v is negative", valid)
 			}
 			c, err := loadConfig(file)
 			if err != nil {
@@ -90,8 +91,8 @@ node takes it up with the next submission. A new policy replaces the one before;
 				Accept     []string `json:"accept"`
 				Except     string   `json:"except_batch,omitempty"`
 				Until      string   `json:"valid_until"`
-			}{p.Name, c.Centre, p.Registrant, p.Results, p.ExceptBatch, p.ValidUntil.In(archiveTime).Format(time.RFC3339)}
-			return a.print(v, func(w io.Writer) {
+			}{p.Name, c.Centre, p.Registrant, p.Results, p.ExceptBatch, p.ValidUntil.In(term.ArchiveTime).Format(time.RFC3339)}
+			return a.Print(v, func(w io.Writer) {
 				fmt.Fprintf(w, "policy %s of authority %s is in force until %s\n", v.Name, v.Authority, v.Until)
 			})
 		},

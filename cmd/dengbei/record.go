@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 )
@@ -53,12 +54,12 @@ func recordOf(r *nodepb.Record) recordView {
 	x := r.GetRecord()
 	v := recordView{
 		Number: x.GetNumber(), Seq: x.GetSeq(), Authority: x.GetAuthority(), Registrant: x.GetRegistrant(), Submission: hex.EncodeToString(x.GetSubmission()),
-		Ordinal: x.GetOrdinal(), Title: r.GetTitle(), Registered: instant(x.GetRegisteredAtMillis()), Received: instant(x.GetReceivedAtMillis()),
+		Ordinal: x.GetOrdinal(), Title: r.GetTitle(), Registered: term.Instant(x.GetRegisteredAtMillis()), Received: term.Instant(x.GetReceivedAtMillis()),
 		Class: x.GetClass(), Files: r.GetFiles(), Bytes: r.GetSizeBytes(), Repository: x.GetRepository(), Snapshot: x.GetSnapshot(),
 		Path: x.GetContent().GetPath(), Published: r.GetPublished(), Copies: []copyView{},
 	}
 	for _, c := range r.GetCopies() {
-		v.Copies = append(v.Copies, copyView{c.GetCentre(), c.GetServerId(), c.GetOwner(), instant(c.GetVerifiedAtMillis()), c.GetDomain().GetSite()})
+		v.Copies = append(v.Copies, copyView{c.GetCentre(), c.GetServerId(), c.GetOwner(), term.Instant(c.GetVerifiedAtMillis()), c.GetDomain().GetSite()})
 	}
 	return v
 }
@@ -97,10 +98,10 @@ func (a *app) recordListCommand() *cobra.Command {
 				for _, x := range r.GetRecords() {
 					v.Records = append(v.Records, recordOf(x))
 				}
-				return a.print(v, func(w io.Writer) {
+				return a.Print(v, func(w io.Writer) {
 					fmt.Fprintln(w, "NUMBER\tREGISTERED\tREGISTRANT\tFILES\tBYTES\tOFF-SITE\tTITLE")
 					for _, x := range v.Records {
-						fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Number, x.Registered, safe(x.Registrant), x.Files, x.Bytes, x.offsite(), safe(x.Title))
+						fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\n", x.Number, x.Registered, term.Safe(x.Registrant), x.Files, x.Bytes, x.offsite(), term.Safe(x.Title))
 					}
 				})
 			})
@@ -133,7 +134,7 @@ func (a *app) recordShowCommand() *cobra.Command {
 					return fmt.Errorf("show record %s: %w", args[0], err)
 				}
 				v := recordOf(r)
-				return a.print(v, v.text)
+				return a.Print(v, v.text)
 			})
 		},
 	})
@@ -144,16 +145,16 @@ func (a *app) recordShowCommand() *cobra.Command {
 func (v recordView) text(w io.Writer) {
 	fmt.Fprintf(w, "number (登记号)\t%s\n", v.Number)
 	if v.Title != "" {
-		fmt.Fprintf(w, "title\t%s\n", safe(v.Title))
+		fmt.Fprintf(w, "title\t%s\n", term.Safe(v.Title))
 	}
-	fmt.Fprintf(w, "registrant\t%s\nregistered\t%s by authority %s, position %d of the log, published: %v\n", safe(v.Registrant), v.Registered, v.Authority, v.Seq, v.Published)
-	fmt.Fprintf(w, "payload\t%d files, %s\nbackup\trepository %s, snapshot %s, %s\n", v.Files, byteCount(v.Bytes), v.Repository, v.Snapshot, safe(v.Path))
+	fmt.Fprintf(w, "registrant\t%s\nregistered\t%s by authority %s, position %d of the log, published: %v\n", term.Safe(v.Registrant), v.Registered, v.Authority, v.Seq, v.Published)
+	fmt.Fprintf(w, "payload\t%d files, %s\nbackup\trepository %s, snapshot %s, %s\n", v.Files, term.ByteCount(v.Bytes), v.Repository, v.Snapshot, term.Safe(v.Path))
 	for _, c := range v.Copies {
 		what := "off-site copy"
 		if c.Owner {
 			what = "owner"
 		}
-		fmt.Fprintf(w, "%s\t%s %s verified %s\n", what, c.ServerID, safe(c.Site), c.Verified)
+		fmt.Fprintf(w, "%s\t%s %s verified %s\n", what, c.ServerID, term.Safe(c.Site), c.Verified)
 	}
 }
 
@@ -167,10 +168,10 @@ func (a *app) decideCommand(verdict, short string) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if verdict != "accept" && len(reasons) == 0 {
-				return usagef("record %s needs --reason: the registrant is told why", verdict)
+				return term.Usagef("record %s needs --reason: the registrant is told why", verdict)
 			}
 			if _, err := parseID(args[0]); err != nil {
-				return usagef("%q: want the 64 hex digits of a submission", args[0])
+				return term.Usagef("%q: want the 64 hex digits of a submission", args[0])
 			}
 			return a.withNode(cmd.Context(), asRegistrar, func(c *rpc.Client) error {
 				s, err := c.Submissions.Decide(cmd.Context(), &nodepb.DecideRequest{Id: args[0], Verdict: verdict, Reasons: reasons})
@@ -178,8 +179,8 @@ func (a *app) decideCommand(verdict, short string) *cobra.Command {
 					return fmt.Errorf("%s submission %s: %w", verdict, args[0], err)
 				}
 				v := submissionOf(s)
-				return a.print(v, func(w io.Writer) {
-					fmt.Fprintf(w, "submission %s is %s %s\n", v.ID, v.State, safe(strings.Join(v.Reasons, "; ")))
+				return a.Print(v, func(w io.Writer) {
+					fmt.Fprintf(w, "submission %s is %s %s\n", v.ID, v.State, term.Safe(strings.Join(v.Reasons, "; ")))
 				})
 			})
 		},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 )
@@ -24,23 +25,23 @@ exit status is 0 only if every file equals its certificate and nothing is known 
 missing and it is 1. Running it again is safe and goes on where it stopped.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(shares) == 0 || len(identities) == 0 {
-				return usagef("give --share FILE for each share and --identity FILE for each officer's key")
+				return term.Usagef("give --share FILE for each share and --identity FILE for each officer's key")
 			}
 			secret, err := combineShares(shares, identities)
 			if err != nil {
 				return err
 			}
 			return a.withNode(cmd.Context(), asOperator, func(c *rpc.Client) error {
-				p := a.newProgress("recovering", 0, false)
+				p := a.NewProgress("recovering", 0, false)
 				r, err := recoverCentre(cmd.Context(), c, secret[:], func(r *nodepb.RecoverReply) {
-					p.phase("recovering "+r.GetPhase(), int64(r.GetDone()), int64(r.GetTotal()))
+					p.Phase("recovering "+r.GetPhase(), int64(r.GetDone()), int64(r.GetTotal()))
 				})
-				p.end()
+				p.End()
 				if err != nil {
 					return err
 				}
 				v := recoveryOf(r)
-				if err := a.print(v, v.text); err != nil {
+				if err := a.Print(v, v.text); err != nil {
 					return err
 				}
 				return v.wrong()
@@ -104,7 +105,7 @@ type sourceView struct {
 func recoveryOf(r *nodepb.RecoveryReport) recoveryView {
 	v := recoveryView{
 		Records: r.GetRecords(), Files: r.GetFiles(), Bytes: r.GetSizeBytes(), RepositoryFiles: r.GetRepositoryFiles(), RepositoryBytes: r.GetRepositoryBytes(),
-		Mismatches: orEmpty(r.GetMismatches()), Seconds: r.GetSeconds(), Sources: []sourceView{}, Damaged: healedOf(r.GetDamaged()), Lost: orEmpty(r.GetLost()),
+		Mismatches: term.OrEmpty(r.GetMismatches()), Seconds: r.GetSeconds(), Sources: []sourceView{}, Damaged: healedOf(r.GetDamaged()), Lost: term.OrEmpty(r.GetLost()),
 	}
 	for _, s := range r.GetSources() {
 		v.Sources = append(v.Sources, sourceView{s.GetServerId(), s.GetFiles(), s.GetSizeBytes()})
@@ -114,18 +115,18 @@ func recoveryOf(r *nodepb.RecoveryReport) recoveryView {
 }
 
 func (v recoveryView) text(w io.Writer) {
-	fmt.Fprintf(w, "recovered\t%d records, %d files, %s, in %.1f s\n", v.Records, v.Files, byteCount(v.Bytes), v.Seconds)
+	fmt.Fprintf(w, "recovered\t%d records, %d files, %s, in %.1f s\n", v.Records, v.Files, term.ByteCount(v.Bytes), v.Seconds)
 	for _, s := range v.Sources {
-		fmt.Fprintf(w, "from %s\t%d repository files, %s\n", s.ServerID, s.Files, byteCount(s.Bytes))
+		fmt.Fprintf(w, "from %s\t%d repository files, %s\n", s.ServerID, s.Files, term.ByteCount(s.Bytes))
 	}
 	for _, d := range v.Damaged {
-		fmt.Fprintf(w, "damaged at %s\t%s (another copy was used)\n", d.Source, safe(d.File))
+		fmt.Fprintf(w, "damaged at %s\t%s (another copy was used)\n", d.Source, term.Safe(d.File))
 	}
 	for _, m := range v.Mismatches {
-		fmt.Fprintf(w, "NOT EQUAL\t%s\n", safe(m))
+		fmt.Fprintf(w, "NOT EQUAL\t%s\n", term.Safe(m))
 	}
 	for _, l := range v.Lost {
-		fmt.Fprintf(w, "LOST\t%s\n", safe(l))
+		fmt.Fprintf(w, "LOST\t%s\n", term.Safe(l))
 	}
 	if len(v.Mismatches) == 0 {
 		fmt.Fprintln(w, "every file compared equals its certificate")
@@ -138,9 +139,9 @@ func (v recoveryView) text(w io.Writer) {
 func (v recoveryView) wrong() error {
 	switch {
 	case len(v.Mismatches) > 0:
-		return falsef("%d files do not equal their certificates: %s", len(v.Mismatches), safe(strings.Join(firstOf(v.Mismatches, 3), ", ")))
+		return term.Falsef("%d files do not equal their certificates: %s", len(v.Mismatches), term.Safe(strings.Join(firstOf(v.Mismatches, 3), ", ")))
 	case len(v.Lost) > 0:
-		return falsef("%d losses: %s", len(v.Lost), safe(strings.Join(firstOf(v.Lost, 3), ", ")))
+		return term.Falsef("%d losses: %s", len(v.Lost), term.Safe(strings.Join(firstOf(v.Lost, 3), ", ")))
 	}
 	return nil
 }

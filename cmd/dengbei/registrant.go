@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/identity"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
@@ -51,7 +52,7 @@ over on a medium and delete it here. Run again after a crash, the command goes o
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.id = args[0]
 			if s.name == "" || s.out == "" {
-				return usagef("give --name NAME and --out DIR")
+				return term.Usagef("give --name NAME and --out DIR")
 			}
 			return a.withNode(cmd.Context(), asRegistrar, func(c *rpc.Client) error {
 				if err := addRegistrant(cmd.Context(), c, s); err != nil {
@@ -62,8 +63,8 @@ over on a medium and delete it here. Run again after a crash, the command goes o
 					Name       string `json:"name"`
 					Credential string `json:"credential"`
 				}{s.id, s.name, s.out}
-				return a.print(v, func(w io.Writer) {
-					fmt.Fprintf(w, "%s (%s) may hand records in; its credential is in %s\n", v.ID, safe(v.Name), v.Credential)
+				return a.Print(v, func(w io.Writer) {
+					fmt.Fprintf(w, "%s (%s) may hand records in; its credential is in %s\n", v.ID, term.Safe(v.Name), v.Credential)
 				})
 			})
 		},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 	"dengbei/registry/intake"
@@ -31,7 +32,7 @@ compared, file by file, with the record's certificate.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if target == "" {
-				return usagef("give --target DIR")
+				return term.Usagef("give --target DIR")
 			}
 			return a.withNode(cmd.Context(), asOperator, func(c *rpc.Client) error {
 				return a.restore(cmd.Context(), c, args[0], target, policy)
@@ -67,10 +68,10 @@ func healedOf(list []*nodepb.Healed) []healedView {
 }
 
 func (a *app) restore(ctx context.Context, c *rpc.Client, number, target, policyFile string) error {
-	p := a.newProgress("restoring", 0, false)
+	p := a.NewProgress("restoring", 0, false)
 	var files int64
-	r, err := restoreRecord(ctx, c, number, target, func() { files++; p.set(files, files) })
-	p.end()
+	r, err := restoreRecord(ctx, c, number, target, func() { files++; p.Set(files, files) })
+	p.End()
 	if err != nil {
 		return err
 	}
@@ -84,10 +85,10 @@ func (a *app) restore(ctx context.Context, c *rpc.Client, number, target, policy
 		}
 		r.Verified = true
 	}
-	return a.print(r, func(w io.Writer) {
-		fmt.Fprintf(w, "%s restored to %s: %d files, %s\n", r.Number, r.Target, r.Files, byteCount(r.Bytes))
+	return a.Print(r, func(w io.Writer) {
+		fmt.Fprintf(w, "%s restored to %s: %d files, %s\n", r.Number, r.Target, r.Files, term.ByteCount(r.Bytes))
 		for _, h := range r.Healed {
-			fmt.Fprintf(w, "healed\t%s from %s\n", safe(h.File), h.Source)
+			fmt.Fprintf(w, "healed\t%s from %s\n", term.Safe(h.File), h.Source)
 		}
 		if r.Verified {
 			fmt.Fprintln(w, "every file equals its certificate")
@@ -102,7 +103,7 @@ func (a *app) restore(ctx context.Context, c *rpc.Client, number, target, policy
 func restoreRecord(ctx context.Context, c *rpc.Client, number, target string, file func()) (restored, error) {
 	r := restored{Number: number, Target: target}
 	if entries, err := os.ReadDir(target); err == nil && len(entries) > 0 {
-		return r, falsef("restore %s: %s is not empty: name a directory that does not exist", number, target)
+		return r, term.Falsef("restore %s: %s is not empty: name a directory that does not exist", number, target)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return r, fmt.Errorf("restore %s: %w", number, err)
 	}

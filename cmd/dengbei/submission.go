@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 )
@@ -44,9 +45,9 @@ type submissionView struct {
 func submissionOf(s *nodepb.Submission) submissionView {
 	return submissionView{
 		ID: s.GetId(), Registrant: s.GetRegistrant(), Centre: s.GetCentre(), State: strings.ToLower(s.GetState()), Title: s.GetTitle(),
-		Records: s.GetRecords(), Files: s.GetFiles(), Bytes: s.GetSizeBytes(), Received: instant(s.GetReceivedAtMillis()),
-		Inspection: s.GetInspection(), DecidedBy: s.GetDecidedBy(), Reasons: s.GetReasons(), Numbers: orEmpty(s.GetNumbers()),
-		Corrects: s.GetCorrects(), Repository: s.GetRepository(), Snapshot: s.GetSnapshot(), Paths: orEmpty(s.GetPaths()),
+		Records: s.GetRecords(), Files: s.GetFiles(), Bytes: s.GetSizeBytes(), Received: term.Instant(s.GetReceivedAtMillis()),
+		Inspection: s.GetInspection(), DecidedBy: s.GetDecidedBy(), Reasons: s.GetReasons(), Numbers: term.OrEmpty(s.GetNumbers()),
+		Corrects: s.GetCorrects(), Repository: s.GetRepository(), Snapshot: s.GetSnapshot(), Paths: term.OrEmpty(s.GetPaths()),
 		Published: s.GetPublished(), Copies: s.GetOffsiteCopies(), LastError: s.GetLastError(),
 	}
 }
@@ -55,7 +56,7 @@ func (v submissionView) text(w io.Writer) {
 	fmt.Fprintf(w, "state\t%s\n", v.State)
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(w, "%s\t%s\n", name, safe(value))
+			fmt.Fprintf(w, "%s\t%s\n", name, term.Safe(value))
 		}
 	}
 	line("title", v.Title)
@@ -87,10 +88,10 @@ func (a *app) submissionListCommand() *cobra.Command {
 				for _, s := range r.GetSubmissions() {
 					v.Submissions = append(v.Submissions, submissionOf(s))
 				}
-				return a.print(v, func(w io.Writer) {
+				return a.Print(v, func(w io.Writer) {
 					fmt.Fprintln(w, "SUBMISSION\tSTATE\tREGISTRANT\tFILES\tBYTES\tRECEIVED\tNUMBERS\tTITLE")
 					for _, s := range v.Submissions {
-						fmt.Fprintf(w, "%.16s…\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", s.ID, s.State, safe(s.Registrant), s.Files, s.Bytes, s.Received, strings.Join(s.Numbers, " "), safe(s.Title))
+						fmt.Fprintf(w, "%.16s…\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", s.ID, s.State, term.Safe(s.Registrant), s.Files, s.Bytes, s.Received, strings.Join(s.Numbers, " "), term.Safe(s.Title))
 					}
 				})
 			})
@@ -113,8 +114,8 @@ func (a *app) submissionShowCommand() *cobra.Command {
 					return fmt.Errorf("show submission %s: %w", args[0], err)
 				}
 				v := submissionOf(s)
-				return a.print(v, func(w io.Writer) {
-					fmt.Fprintf(w, "submission\t%s\nregistrant\t%s\nreceived\t%s at %s: %d records, %d files, %s\n", v.ID, safe(v.Registrant), v.Received, v.Centre, v.Records, v.Files, byteCount(v.Bytes))
+				return a.Print(v, func(w io.Writer) {
+					fmt.Fprintf(w, "submission\t%s\nregistrant\t%s\nreceived\t%s at %s: %d records, %d files, %s\n", v.ID, term.Safe(v.Registrant), v.Received, v.Centre, v.Records, v.Files, term.ByteCount(v.Bytes))
 					v.text(w)
 				})
 			})
@@ -136,7 +137,7 @@ func (a *app) submissionReportCommand() *cobra.Command {
 				if !json.Valid(r.GetReport()) {
 					return fmt.Errorf("inspection report of %s: the node's answer is not JSON", args[0])
 				}
-				_, err = fmt.Fprintln(a.std.out, strings.TrimRight(string(r.GetReport()), "\n"))
+				_, err = fmt.Fprintln(a.Out, strings.TrimRight(string(r.GetReport()), "\n"))
 				return err
 			})
 		},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 	"dengbei/registry/intake"
@@ -94,9 +95,9 @@ func (a *app) submit(ctx context.Context, o submitOptions) error {
 		return err
 	}
 	if o.receipt != "" && len(deliveries) > 1 {
-		return usagef("--receipt needs a single submission; there are %d", len(deliveries))
+		return term.Usagef("--receipt needs a single submission; there are %d", len(deliveries))
 	}
-	target, err := a.target.resolve(a.std.env, asOperator)
+	target, err := a.target.resolve(a.Env, asOperator)
 	if err != nil {
 		return err
 	}
@@ -127,8 +128,8 @@ func (a *app) submit(ctx context.Context, o submitOptions) error {
 	}
 	v := struct {
 		Submissions []submitted `json:"submissions"`
-	}{orEmpty(done)}
-	err = a.print(v, func(w io.Writer) {
+	}{term.OrEmpty(done)}
+	err = a.Print(v, func(w io.Writer) {
 		for _, s := range done {
 			s.text(w)
 		}
@@ -144,17 +145,17 @@ func (o submitOptions) deliveries() ([]delivery, error) {
 	}
 	if o.corrects != "" {
 		if d.corrects, err = parseID(o.corrects); err != nil {
-			return nil, usagef("--corrects %q: want the 64 hex digits of a submission", o.corrects)
+			return nil, term.Usagef("--corrects %q: want the 64 hex digits of a submission", o.corrects)
 		}
 	}
 	if n := len(d.titles); n > 0 && n != len(d.folders) {
-		return nil, usagef("%d titles for %d folders: give --title once per PATH or not at all", n, len(d.folders))
+		return nil, term.Usagef("%d titles for %d folders: give --title once per PATH or not at all", n, len(d.folders))
 	}
 	if !o.each {
 		return []delivery{d}, nil
 	}
 	if o.corrects != "" && len(d.folders) > 1 {
-		return nil, usagef("--corrects names one submission; with --each give one PATH")
+		return nil, term.Usagef("--corrects names one submission; with --each give one PATH")
 	}
 	var out []delivery
 	for i, folder := range d.folders {
@@ -170,17 +171,17 @@ func (o submitOptions) deliveries() ([]delivery, error) {
 
 // submitOne reads, sends and waits. What it returns is valid once there is a receipt, also with an error from waiting.
 func (a *app) submitOne(ctx context.Context, c *rpc.Client, d delivery, k packing, until stage) (*submitted, error) {
-	reading := a.newProgress("reading", 0, true)
-	k.progress = func(p intake.FolderProgress) { reading.set(p.Bytes, p.BytesTotal) }
-	k.warn = func(item string, w intake.PathWarning) { a.note("warning: %s: %s", safe(item), w) }
+	reading := a.NewProgress("reading", 0, true)
+	k.progress = func(p intake.FolderProgress) { reading.Set(p.Bytes, p.BytesTotal) }
+	k.warn = func(item string, w intake.PathWarning) { a.Note("warning: %s: %s", term.Safe(item), w) }
 	p, err := pack(ctx, d, k)
-	reading.end()
+	reading.End()
 	if err != nil {
 		return nil, err
 	}
-	sending := a.newProgress("sending", p.sizeBytes, true)
-	r, err := p.send(ctx, c, func(n int) { sending.add(int64(n)) })
-	sending.end()
+	sending := a.NewProgress("sending", p.sizeBytes, true)
+	r, err := p.send(ctx, c, func(n int) { sending.Add(int64(n)) })
+	sending.End()
 	if err != nil {
 		return nil, err
 	}
@@ -190,9 +191,9 @@ func (a *app) submitOne(ctx context.Context, c *rpc.Client, d delivery, k packin
 	}
 	before := ""
 	last, err := watch(ctx, c, s.ID, until, func(now *nodepb.Submission) {
-		if state := now.GetState(); state != before && !a.json {
+		if state := now.GetState(); state != before && !a.JSON {
 			before = state
-			a.note("submission %.16s… is %s%s", s.ID, state, nextStep(now))
+			a.Note("submission %.16s… is %s%s", s.ID, state, nextStep(now))
 		}
 	})
 	if last != nil {
@@ -229,10 +230,10 @@ func parseWait(s string) (stage, error) {
 			return stage{name: name, copies: uint32(k)}, nil
 		}
 	}
-	return stage{}, usagef("--wait %q: want received, registered, published, offsite or offsite=COPIES", s)
+	return stage{}, term.Usagef("--wait %q: want received, registered, published, offsite or offsite=COPIES", s)
 }
 
-// watch follows a submission until it has reached the stage. A submission that was returned or refused is an error that matches errFalse.
+// watch follows a submission until it has reached the stage. A submission that was returned or refused is an error that matches term.ErrFalse.
 func watch(ctx context.Context, c *rpc.Client, id string, until stage, seen func(*nodepb.Submission)) (*nodepb.Submission, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -256,7 +257,7 @@ func watch(ctx context.Context, c *rpc.Client, id string, until stage, seen func
 	case last == nil:
 		return nil, fmt.Errorf("watch submission %s: the node said nothing", id)
 	case isTurnedDown(last):
-		return last, falsef("submission %s was %s by %s: %s", id, last.GetState(), safe(last.GetDecidedBy()), safe(strings.Join(last.GetReasons(), "; ")))
+		return last, term.Falsef("submission %s was %s by %s: %s", id, last.GetState(), term.Safe(last.GetDecidedBy()), term.Safe(strings.Join(last.GetReasons(), "; ")))
 	}
 	return last, nil
 }
@@ -267,9 +268,9 @@ func nextStep(s *nodepb.Submission) string {
 	case "received":
 		return "; the inspection is next"
 	case "inspected":
-		return " (" + safe(s.GetInspection()) + "); a decision of the authority is next, by its auto-approval policy or by an officer"
+		return " (" + term.Safe(s.GetInspection()) + "); a decision of the authority is next, by its auto-approval policy or by an officer"
 	case "accepted":
-		return " by " + safe(s.GetDecidedBy()) + "; the backup is next"
+		return " by " + term.Safe(s.GetDecidedBy()) + "; the backup is next"
 	case "snapshotted":
 		return "; the number is next"
 	}
@@ -282,7 +283,7 @@ func howFar(s *nodepb.Submission) string {
 	case s == nil:
 		return ""
 	case s.GetLastError() != "":
-		return fmt.Sprintf(" (%s; %s)", s.GetState(), safe(s.GetLastError()))
+		return fmt.Sprintf(" (%s; %s)", s.GetState(), term.Safe(s.GetLastError()))
 	default:
 		return fmt.Sprintf(" (%s, %d off-site copies)", s.GetState(), s.GetOffsiteCopies())
 	}
@@ -298,7 +299,7 @@ func (s submitted) text(w io.Writer) {
 		s.Submission.text(w)
 		return
 	}
-	fmt.Fprintf(w, "receipt (接收回执)\t%d files, %s, received %s by centre %s\n", s.Receipt.Files, byteCount(s.Receipt.Bytes), instant(s.Receipt.Received), s.Receipt.Centre)
+	fmt.Fprintf(w, "receipt (接收回执)\t%d files, %s, received %s by centre %s\n", s.Receipt.Files, term.ByteCount(s.Receipt.Bytes), term.Instant(s.Receipt.Received), s.Receipt.Centre)
 	s.Submission.text(w)
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dengbei/cmd/dengbei/term"
 	"dengbei/node/config"
 	"dengbei/node/rpc"
 )
@@ -55,11 +56,11 @@ func (t targetFlags) resolve(env func(string) string, def role) (rpc.Target, err
 	case string(asOperator), string(asRegistrar):
 		def = role(t.as)
 	default:
-		return rpc.Target{}, usagef("--as %q: want operator or registrar", t.as)
+		return rpc.Target{}, term.Usagef("--as %q: want operator or registrar", t.as)
 	}
 	switch {
 	case t.config != "" && t.node != "":
-		return rpc.Target{}, usagef("give --config or --node (DENGBEI_CONFIG, DENGBEI_NODE), not both")
+		return rpc.Target{}, term.Usagef("give --config or --node (DENGBEI_CONFIG, DENGBEI_NODE), not both")
 	case t.config != "":
 		c, err := config.Load(t.config)
 		if err != nil {
@@ -67,14 +68,14 @@ func (t targetFlags) resolve(env func(string) string, def role) (rpc.Target, err
 		}
 		return targetOf(c, def), nil
 	case t.node != "" && t.credential == "":
-		return rpc.Target{}, usagef("--node needs --credential DIR (DENGBEI_CREDENTIAL)")
+		return rpc.Target{}, term.Usagef("--node needs --credential DIR (DENGBEI_CREDENTIAL)")
 	case t.node != "":
 		if _, _, err := net.SplitHostPort(t.node); err != nil {
-			return rpc.Target{}, usagef("--node %q: want HOST:PORT", t.node)
+			return rpc.Target{}, term.Usagef("--node %q: want HOST:PORT", t.node)
 		}
 		return rpc.Target{Address: t.node, CredentialDir: t.credential, Name: credentialName(t.credential, t.as)}, nil
 	default:
-		return rpc.Target{}, usagef("which node? give --config FILE, or --node HOST:PORT and --credential DIR")
+		return rpc.Target{}, term.Usagef("which node? give --config FILE, or --node HOST:PORT and --credential DIR")
 	}
 }
 
@@ -104,7 +105,7 @@ func targetOf(c config.Config, as role) rpc.Target {
 
 // dial opens a client to the node that the flags name.
 func (a *app) dial(ctx context.Context, def role) (*rpc.Client, error) {
-	t, err := a.target.resolve(a.std.env, def)
+	t, err := a.target.resolve(a.Env, def)
 	if err != nil {
 		return nil, err
 	}

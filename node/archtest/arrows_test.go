@@ -24,12 +24,17 @@ func arrows() map[string][]string {
 		"chunkstore":            {"chunkstore/digest"},
 		"chunkstore/digest":     {},
 		"chunkstore/repository": {"chunkstore", "chunkstore/digest"},
-		"chunkstore/archive":    {"chunkstore", "chunkstore/digest", "chunkstore/repository"},
-		"chunkstore/restore":    {"chunkstore", "chunkstore/digest", "chunkstore/repository"},
+		"chunkstore/pattern":    {},
+		"chunkstore/archive":    {"chunkstore", "chunkstore/digest", "chunkstore/repository", "chunkstore/pattern"},
+		"chunkstore/restore":    {"chunkstore", "chunkstore/digest", "chunkstore/repository", "chunkstore/pattern"},
 		"chunkstore/check":      {"chunkstore", "chunkstore/digest", "chunkstore/repository"},
+		"chunkstore/browse":     {"chunkstore", "chunkstore/digest", "chunkstore/repository", "chunkstore/pattern"},
+		"chunkstore/retention":  {"chunkstore", "chunkstore/digest", "chunkstore/repository"},
 		"chunkstore/prune":      {"chunkstore", "chunkstore/digest", "chunkstore/repository"},
+		"chunkstore/repair":     {"chunkstore", "chunkstore/digest", "chunkstore/repository"},
+		"chunkstore/transcribe": {"chunkstore", "chunkstore/digest", "chunkstore/repository"},
 		"chunkstore/restserver": {"chunkstore", "chunkstore/digest", "chunkstore/repository"},
-		"chunkstore/chunktest":  {"chunkstore", "chunkstore/digest"},
+		"chunkstore/chunktest":  {"chunkstore", "chunkstore/digest", "chunkstore/repository"},
 
 		"registry":             {"chunkstore/digest", "registry/registrypb", "registry/tlog"},
 		"registry/registrypb":  {},
@@ -60,8 +65,10 @@ func arrows() map[string][]string {
 		"node":          {"node/...", "chunkstore", "chunkstore/...", "registry", "registry/...", "replication", "replication/..."},
 		"node/nodetest": {"node", "node/config"},
 
+		"cmd/dengbei/term": {},
+		"cmd/dengbei/repo": {"cmd/dengbei/term", "chunkstore", "chunkstore/..."}, // works without any node
 		"cmd/dengbei": {
-			"node", "node/config", "node/identity", "node/nodepb", "node/rpc", "chunkstore", "chunkstore/...", "registry", "registry/...",
+			"cmd/dengbei/term", "cmd/dengbei/repo", "node", "node/config", "node/identity", "node/nodepb", "node/rpc", "chunkstore", "chunkstore/...", "registry", "registry/...",
 		},
 		"cmd/dengbei-verify": {"chunkstore/digest", "registry/certificate", "registry/tlog"},
 

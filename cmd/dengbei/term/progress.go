@@ -1,4 +1,4 @@
-package main
+package term
 
 import (
 	"fmt"
@@ -11,8 +11,8 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 )
 
-// progress shows how far a long step is: a bar on a terminal, a plain line every few seconds elsewhere, nothing with --json.
-type progress struct {
+// Progress shows how far a long step is: a bar on a terminal, a plain line every few seconds elsewhere, nothing with --json.
+type Progress struct {
 	w     io.Writer
 	title string
 	total atomic.Int64
@@ -26,17 +26,17 @@ type progress struct {
 	last  atomic.Int64 // UnixNano of the last plain line
 }
 
-// newProgress starts showing; end must be called.
-func (a *app) newProgress(title string, total int64, bytes bool) *progress {
-	p := &progress{w: a.std.err, title: title, bytes: bytes, every: 3 * time.Second}
+// NewProgress starts showing; [Progress.End] must be called.
+func (c *Console) NewProgress(title string, total int64, bytes bool) *Progress {
+	p := &Progress{w: c.Err, title: title, bytes: bytes, every: 3 * time.Second}
 	p.total.Store(total)
 	p.last.Store(time.Now().UnixNano())
-	if a.json {
+	if c.JSON {
 		p.w = io.Discard
 		return p
 	}
-	if isTerminal(a.std.err) {
-		p.bars = mpb.New(mpb.WithOutput(a.std.err), mpb.WithWidth(48), mpb.WithRefreshRate(120*time.Millisecond))
+	if IsTerminal(c.Err) {
+		p.bars = mpb.New(mpb.WithOutput(c.Err), mpb.WithWidth(48), mpb.WithRefreshRate(120*time.Millisecond))
 		counter := decor.CountersNoUnit(" %d / %d")
 		if bytes {
 			counter = decor.CountersKibiByte(" % .1f / % .1f")
@@ -47,11 +47,11 @@ func (a *app) newProgress(title string, total int64, bytes bool) *progress {
 	return p
 }
 
-// add moves the progress on by n.
-func (p *progress) add(n int64) { p.set(p.done.Add(n), p.total.Load()) }
+// Add moves the progress on by n.
+func (p *Progress) Add(n int64) { p.Set(p.done.Add(n), p.total.Load()) }
 
-// set places the progress at done of total.
-func (p *progress) set(done, total int64) {
+// Set places the progress at done of total.
+func (p *Progress) Set(done, total int64) {
 	p.done.Store(done)
 	p.total.Store(total)
 	if p.bar != nil {
@@ -65,10 +65,10 @@ func (p *progress) set(done, total int64) {
 	}
 }
 
-func (p *progress) line() {
+func (p *Progress) line() {
 	done, total := p.done.Load(), p.total.Load()
 	if p.bytes {
-		fmt.Fprintf(p.w, "%s: %s of %s\n", p.title, byteCount(uint64(max(done, 0))), byteCount(uint64(max(total, 0))))
+		fmt.Fprintf(p.w, "%s: %s of %s\n", p.title, ByteCount(uint64(max(done, 0))), ByteCount(uint64(max(total, 0))))
 		return
 	}
 	if total == 0 { // not known
@@ -78,8 +78,8 @@ func (p *progress) line() {
 	fmt.Fprintf(p.w, "%s: %d of %d\n", p.title, done, total)
 }
 
-// end takes the bar away and waits until it is drawn for the last time.
-func (p *progress) end() {
+// End takes the bar away and waits until it is drawn for the last time.
+func (p *Progress) End() {
 	if p.bar == nil {
 		return
 	}
@@ -91,7 +91,8 @@ func (p *progress) end() {
 	p.bars.Wait()
 }
 
-func isTerminal(w io.Writer) bool {
+// IsTerminal reports whether w is a terminal.
+func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false
@@ -100,11 +101,19 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && info.Mode()&os.ModeDevice != 0 && f.Name() != os.DevNull
 }
 
-// phase is set for work in several parts: the title of plain lines follows the part.
-func (p *progress) phase(title string, done, total int64) {
+// Phase is set for work in several parts: the title of plain lines follows the part.
+func (p *Progress) Phase(title string, done, total int64) {
 	if title != p.title {
 		p.title = title
 		p.last.Store(0) // a new part is worth a line at once
 	}
-	p.set(done, total)
+	p.Set(done, total)
+}
+
+// Above returns a writer whose lines appear above the bar; where there is none, it is w.
+func (p *Progress) Above(w io.Writer) io.Writer {
+	if p.bars == nil {
+		return w
+	}
+	return p.bars
 }
