@@ -157,27 +157,14 @@ func (f *Files) Open(ctx context.Context, name Name) (io.ReadCloser, error) {
 }
 
 // ReadRange fills buf with the bytes of name from off on, or fails; short files give [io.ErrUnexpectedEOF]. It verifies
-// nothing: the caller knows what the range must hash or authenticate to.
+// nothing: the caller knows what the range must hash or authenticate to. For many ranges see [Files.OpenRanges].
 func (f *Files) ReadRange(ctx context.Context, name Name, off int64, buf []byte) error {
-	if err := name.check(); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	file, err := os.Open(f.abs(name))
+	r, err := f.OpenRanges(ctx, name)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", name, err)
+		return err
 	}
-	defer file.Close()
-	n, err := file.ReadAt(buf, off)
-	if n == len(buf) {
-		return nil
-	}
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return fmt.Errorf("read %s at %d: %w", name, off, err)
+	defer r.Close()
+	return r.ReadRange(ctx, off, buf)
 }
 
 // Stat returns the size of name in bytes, or an error matching [fs.ErrNotExist]. It reads no content and proves nothing.

@@ -80,8 +80,18 @@ func TestPutAndRead(t *testing.T) {
 		t.Errorf("ReadRange past the end = %v; want io.ErrUnexpectedEOF", err)
 	}
 	must(t, f.Verify(ctx, name))
+	ranges, err := f.OpenRanges(ctx, name)
+	must(t, err)
 	must(t, f.Remove(ctx, name))
 	must(t, f.Remove(ctx, name))
+	must(t, ranges.ReadRange(ctx, 6000, buf))
+	if !bytes.Equal(buf, content[6000:6100]) {
+		t.Error("ReadRange() of an open file yields other bytes")
+	}
+	must(t, ranges.Close())
+	if _, err := f.OpenRanges(ctx, name); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("OpenRanges after Remove = %v; want fs.ErrNotExist", err)
+	}
 	if _, err := f.Stat(name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Stat after Remove = %v; want fs.ErrNotExist", err)
 	}
