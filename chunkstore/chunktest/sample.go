@@ -1,0 +1,55 @@
+package chunktest
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"dengbei/chunkstore"
+	"dengbei/chunkstore/digest"
+	"dengbei/chunkstore/repository"
+)
+
+// Password opens the repositories that [NewRepository] makes.
+const Password = "correct horse"
+
+// Cheap is a cost of guessing that keeps scrypt from taking most of the time of a test.
+func Cheap() repository.Scrypt { return repository.Scrypt{N: 1024, R: 8, P: 1} }
+
+// Must ends the test if err is one.
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// NewRepository makes an empty repository in a directory of its own, with a cheap key under [Password].
+func NewRepository(t testing.TB, o repository.Options) (*repository.Repository, *chunkstore.Files) {
+	t.Helper()
+	files, err := chunkstore.Create(filepath.Join(t.TempDir(), "repo"))
+	Must(t, err)
+	o.Scrypt = Cheap()
+	r, err := repository.Init(t.Context(), files, Password, o)
+	Must(t, err)
+	return r, files
+}
+
+// Noise is n bytes that differ everywhere and do not shrink, the same for the same seed.
+func Noise(seed string, n int) []byte {
+	b := make([]byte, 0, n+digest.Size)
+	for d := digest.Of([]byte(seed)); len(b) < n; d = digest.Of(d.Bytes()) {
+		b = append(b, d.Bytes()...)
+	}
+	return b[:n]
+}
+
+// WriteFiles makes files with the given content below dir, with the directories they need.
+func WriteFiles(t testing.TB, dir string, files map[string][]byte) {
+	t.Helper()
+	for name, b := range files {
+		p := filepath.Join(dir, name)
+		Must(t, os.MkdirAll(filepath.Dir(p), 0o755))
+		Must(t, os.WriteFile(p, b, 0o644))
+	}
+}
