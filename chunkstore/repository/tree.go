@@ -14,13 +14,16 @@ import (
 
 // The types of nodes.
 const (
-	TypeFile    = "file"
-	TypeDir     = "dir"
-	TypeSymlink = "symlink"
+	TypeFile       = "file"
+	TypeDir        = "dir"
+	TypeSymlink    = "symlink"
+	TypeDevice     = "dev" // of blocks
+	TypeCharDevice = "chardev"
+	TypeFifo       = "fifo"
+	TypeSocket     = "socket"
 )
 
-// Node is one entry of a directory. Types other than file, dir and symlink (dev, chardev, fifo, socket) are read and
-// written but not interpreted.
+// Node is one entry of a directory.
 type Node struct {
 	Name       string // raw bytes; see CheckName
 	Type       string
