@@ -28,14 +28,19 @@ const (
 
 // Files is the files of one repository directory. It holds no open files and needs no Close.
 type Files struct {
-	dir string
+	dir  string
+	disk Disk
+	dirs directories
 }
 
 // Create makes dir, its parents and the empty layout of a repository, puts the restore sheet into it, and opens it.
 // dir may exist if it is empty or a repository without config; a config gives [ErrExists], anything else
 // [ErrNotRepository].
-func Create(dir string) (*Files, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func Create(dir string) (*Files, error) { return CreateOn(LocalDisk{}, dir) }
+
+// CreateOn is [Create] by way of disk.
+func CreateOn(disk Disk, dir string) (*Files, error) {
+	if err := makeParents(disk, dir); err != nil {
 		return nil, fmt.Errorf("create repository: %w", full(err))
 	}
 	present, err := os.ReadDir(dir)
@@ -54,17 +59,17 @@ func Create(dir string) (*Files, error) {
 			return nil, fmt.Errorf("create repository in %s: %q is there already: %w", dir, e.Name(), ErrNotRepository)
 		}
 	}
-	if err := makeLayout(dir); err != nil {
+	if err := makeLayout(disk, dir); err != nil {
 		return nil, fmt.Errorf("create repository: %w", full(err))
 	}
-	if err := WriteSheet(dir); err != nil {
+	if err := writeSheet(disk, dir); err != nil {
 		return nil, fmt.Errorf("create repository: %w", full(err))
 	}
-	return Open(dir)
+	return OpenOn(disk, dir)
 }
 
 // makeLayout makes the directories and then syncs them all: one by one would take a second on a slow disk.
-func makeLayout(dir string) error {
+func makeLayout(disk Disk, dir string) error {
 	subs := []string{tmpDir}
 	for _, k := range Kinds()[1:] {
 		subs = append(subs, k.String())
@@ -73,28 +78,32 @@ func makeLayout(dir string) error {
 		subs = append(subs, fmt.Sprintf("data/%02x", i))
 	}
 	for _, sub := range subs {
-		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := disk.Mkdir(filepath.Join(dir, sub), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	for _, d := range []string{filepath.Join(dir, "data"), dir, filepath.Dir(filepath.Clean(dir))} {
-		if err := syncDir(d); err != nil {
+	for _, d := range []string{filepath.Join(dir, "data"), dir} {
+		if err := disk.SyncDir(d); err != nil {
 			return err
 		}
+	}
+	// An earlier attempt may have been cut off before this. Whoever may not read the parent has not made dir in it.
+	if err := disk.SyncDir(filepath.Dir(filepath.Clean(dir))); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
 	}
 	return nil
 }
 
 // Open opens the repository directory dir, made by [Create] or by stock restic, and removes what a crash left in tmp/.
-// Files that other processes are writing, and parts of unfinished receives, stay.
-func Open(dir string) (*Files, error) {
+// Files that other processes are writing, and parts of unfinished receives, stay. What can only be read can be opened.
+func Open(dir string) (*Files, error) { return OpenOn(LocalDisk{}, dir) }
+
+// OpenOn is [Open] by way of disk.
+func OpenOn(disk Disk, dir string) (*Files, error) {
+	f := &Files{dir: dir, disk: disk}
 	if st, err := os.Stat(filepath.Join(dir, "data")); err != nil || !st.IsDir() {
 		return nil, fmt.Errorf("open %s: no data directory in it: %w", dir, ErrNotRepository)
 	}
-	if err := makeDir(filepath.Join(dir, tmpDir)); err != nil {
-		return nil, fmt.Errorf("open repository: %w", full(err))
-	}
-	f := &Files{dir: dir}
 	if err := f.sweepTemp(); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
@@ -284,10 +293,10 @@ func (f *Files) Remove(ctx context.Context, name Name) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := os.Remove(f.abs(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := f.disk.Remove(f.abs(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
-	if err := syncDir(filepath.Join(f.dir, name.dir())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := f.disk.SyncDir(filepath.Join(f.dir, name.dir())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
 	return nil

@@ -23,7 +23,7 @@ type Incoming struct {
 	files *Files
 	name  Name
 	size  int64
-	file  *os.File // nil once closed
+	file  DiskFile // nil once closed
 	hash  hash.Hash
 	off   int64
 }
@@ -39,7 +39,7 @@ func (f *Files) Receive(name Name, sizeBytes int64) (*Incoming, error) {
 		return nil, fmt.Errorf("receive %s of %d bytes: %w", name, sizeBytes, ErrName)
 	}
 	path := filepath.Join(f.dir, tmpDir, name.flat()+partSuffix)
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	file, err := f.openTemp(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("receive %s: %w", name, full(err))
 	}
@@ -69,7 +69,7 @@ func (in *Incoming) resume(path string) error {
 		return ErrBusy
 	}
 	if _, err := in.files.Stat(in.name); err == nil {
-		os.Remove(path)
+		in.files.disk.Remove(path)
 		return fs.ErrExist
 	}
 	if st.Size() > in.size {
@@ -105,7 +105,7 @@ func (in *Incoming) Write(b []byte) (int, error) {
 func (in *Incoming) Commit(ctx context.Context) error {
 	if err := in.commit(ctx); err != nil {
 		if errors.Is(err, digest.ErrMismatch) {
-			os.Remove(in.file.Name())
+			in.files.disk.Remove(in.file.Name())
 			in.file.Close()
 			in.file = nil
 		}
@@ -142,7 +142,7 @@ func (in *Incoming) commit(ctx context.Context) error {
 	if err := in.files.publish(tmp, in.name); err != nil {
 		return err
 	}
-	os.Remove(tmp) // only a config, which is linked, still has it
+	in.files.disk.Remove(tmp) // only a config, which is linked, still has it
 	err := in.file.Close()
 	in.file = nil
 	return err
@@ -166,7 +166,7 @@ func (in *Incoming) Discard() error {
 	if in.file == nil {
 		return nil
 	}
-	err := os.Remove(in.file.Name())
+	err := in.files.disk.Remove(in.file.Name())
 	if cerr := in.file.Close(); err == nil {
 		err = cerr
 	}
@@ -177,6 +177,9 @@ func (in *Incoming) Discard() error {
 // Parts lists the unfinished receives with what is there of each, so that parts nobody wants any more can be found.
 func (f *Files) Parts() ([]Entry, error) {
 	entries, err := os.ReadDir(filepath.Join(f.dir, tmpDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list parts: %w", err)
 	}

@@ -15,17 +15,17 @@ func (f *Files) Quarantine(name Name) error {
 		return err
 	}
 	dir := filepath.Join(f.dir, damagedDir)
-	if err := makeDir(dir); err != nil {
+	if err := f.makeDir(dir); err != nil {
 		return fmt.Errorf("quarantine %s: %w", name, full(err))
 	}
-	if err := os.Rename(f.abs(name), filepath.Join(dir, name.flat())); err != nil {
+	if err := f.disk.Rename(f.abs(name), filepath.Join(dir, name.flat())); err != nil {
 		return fmt.Errorf("quarantine %s: %w", name, full(err))
 	}
 	// The new place first: between the two syncs a power cut leaves both names, never none.
-	if err := syncDir(dir); err != nil {
+	if err := f.disk.SyncDir(dir); err != nil {
 		return fmt.Errorf("quarantine %s: %w", name, err)
 	}
-	if err := syncDir(filepath.Join(f.dir, name.dir())); err != nil {
+	if err := f.disk.SyncDir(filepath.Join(f.dir, name.dir())); err != nil {
 		return fmt.Errorf("quarantine %s: %w", name, err)
 	}
 	return nil
@@ -56,12 +56,12 @@ func (f *Files) DropDamaged(name Name) error {
 		return err
 	}
 	dir := filepath.Join(f.dir, damagedDir)
-	err := os.Remove(filepath.Join(dir, name.flat()))
+	err := f.disk.Remove(filepath.Join(dir, name.flat()))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("drop damaged %s: %w", name, err)
 	}
-	return syncDir(dir)
+	return f.disk.SyncDir(dir)
 }

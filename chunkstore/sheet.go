@@ -14,9 +14,11 @@ var sheet []byte
 
 // WriteSheet puts README.txt, the page that tells how to restore with stock restic and without this program, into the
 // repository directory dir. It replaces an older one.
-func WriteSheet(dir string) error {
+func WriteSheet(dir string) error { return writeSheet(LocalDisk{}, dir) }
+
+func writeSheet(disk Disk, dir string) error {
 	path := filepath.Join(dir, sheetName)
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := disk.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return fmt.Errorf("write restore sheet: %w", err)
 	}
@@ -28,11 +30,11 @@ func WriteSheet(dir string) error {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(path+".tmp", path)
+		err = disk.Rename(path+".tmp", path)
 	}
 	if err != nil {
-		os.Remove(path + ".tmp")
+		disk.Remove(path + ".tmp")
 		return fmt.Errorf("write restore sheet: %w", full(err))
 	}
-	return syncDir(dir)
+	return disk.SyncDir(dir)
 }

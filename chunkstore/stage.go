@@ -38,7 +38,7 @@ type Staged interface {
 type stagedFile struct {
 	files *Files
 	kind  Kind
-	file  *os.File // nil once committed or aborted
+	file  DiskFile // nil once committed or aborted
 	hash  hash.Hash
 	size  int64
 }
@@ -56,10 +56,10 @@ func (f *Files) Stage(kind Kind) (Staged, error) {
 }
 
 // createTemp makes a file in tmp/ and locks it, which tells the sweep of another process that it is in use.
-func (f *Files) createTemp() (*os.File, error) {
+func (f *Files) createTemp() (DiskFile, error) {
 	for {
 		path := filepath.Join(f.dir, tmpDir, stagePrefix+rand.Text())
-		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o400)
+		file, err := f.openTemp(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o400)
 		if err != nil {
 			return nil, err
 		}
@@ -72,10 +72,23 @@ func (f *Files) createTemp() (*os.File, error) {
 		file.Close()
 		// A sweep came between create and lock and took the file; any other error is real.
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EWOULDBLOCK) {
-			os.Remove(path)
+			f.disk.Remove(path)
 			return nil, err
 		}
 	}
+}
+
+// openTemp opens a file in tmp/ and makes that first where there is none, as in what stock restic made.
+func (f *Files) openTemp(path string, flag int, perm fs.FileMode) (DiskFile, error) {
+	file, err := f.disk.OpenFile(path, flag, perm)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return file, err
+	}
+	f.forgetDirs()
+	if err := f.makeDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	return f.disk.OpenFile(path, flag, perm)
 }
 
 // Write implements [io.Writer].
@@ -114,7 +127,7 @@ func (s *stagedFile) Abort() {
 	if s.file == nil {
 		return
 	}
-	os.Remove(s.file.Name()) // gone already after a commit
+	s.files.disk.Remove(s.file.Name()) // gone already after a commit
 	s.file.Close()
 	s.file = nil
 }
@@ -122,12 +135,12 @@ func (s *stagedFile) Abort() {
 // publish gives the synced file at tmp its final name and makes that durable. It is the only place that does.
 func (f *Files) publish(tmp string, name Name) error {
 	dir := filepath.Join(f.dir, name.dir())
-	if err := makeDir(dir); err != nil {
+	if err := f.makeDir(dir); err != nil {
 		return err
 	}
 	if name.Kind == Config {
 		// A link never replaces, so of two racing writers one wins and the other compares.
-		err := os.Link(tmp, f.abs(name))
+		err := f.disk.Link(tmp, f.abs(name))
 		if errors.Is(err, fs.ErrExist) {
 			b, err := f.readConfig()
 			if err != nil {
@@ -136,22 +149,30 @@ func (f *Files) publish(tmp string, name Name) error {
 			if digest.Of(b) != name.ID {
 				return ErrConfigExists
 			}
-			return nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
-		return syncDir(dir)
+		return f.disk.SyncDir(dir) // also for the loser: the winner may not be there yet
 	}
-	if err := os.Rename(tmp, f.abs(name)); err != nil {
+	err := f.disk.Rename(tmp, f.abs(name))
+	if errors.Is(err, fs.ErrNotExist) { // somebody removed dir since
+		f.forgetDirs()
+		if err = f.makeDir(dir); err == nil {
+			err = f.disk.Rename(tmp, f.abs(name))
+		}
+	}
+	if err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return f.disk.SyncDir(dir)
 }
 
 // sweepTemp removes staged files that no process holds.
 func (f *Files) sweepTemp() error {
 	entries, err := os.ReadDir(filepath.Join(f.dir, tmpDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -165,30 +186,9 @@ func (f *Files) sweepTemp() error {
 			continue // finished since
 		}
 		if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-			os.Remove(path)
+			f.disk.Remove(path)
 		}
 		file.Close()
 	}
 	return nil
-}
-
-// makeDir makes dir unless it exists, durably.
-func makeDir(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(dir))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

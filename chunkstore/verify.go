@@ -46,7 +46,9 @@ func (v *verifying) Close() error { return v.file.Close() }
 
 // dropCache lets the kernel forget the synced pages of file, so that reading asks the disk and not the memory. It is
 // advice: where it is not taken a hash still covers what the kernel believes to be on disk.
-func dropCache(file *os.File) { _ = unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED) }
+func dropCache(file interface{ Fd() uintptr }) {
+	_ = unix.Fadvise(int(file.Fd()), 0, 0, unix.FADV_DONTNEED)
+}
 
 // copyContext copies r to w until the end of r or of ctx.
 func copyContext(ctx context.Context, w io.Writer, r io.Reader) error {
