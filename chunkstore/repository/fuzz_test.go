@@ -20,13 +20,13 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(`{"packs":[{"id":"` + ID{1}.String() + `","blobs":[{"id":"` + ID{2}.String() + `","type":"data","offset":0,"length":40}]}]}`))
 	f.Add([]byte(`{"packs":[{"blobs":[{"length":4294967295,"offset":1}]}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		packs, err := decodeIndex(b)
+		f, err := decodeIndex(b)
 		if err != nil {
 			return
 		}
 		table := newTable()
-		for _, p := range packs {
-			table.addPack(p.ID, p.Blobs)
+		table.addFile(f)
+		for _, p := range f.Packs {
 			for _, b := range p.Blobs {
 				if !table.has(b.Type, b.ID) {
 					t.Errorf("%v is not found", b)

@@ -1,189 +1,256 @@
 package repository
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
-	"hash/maphash"
 	"iter"
+	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"dengbei/chunkstore"
-	"dengbei/chunkstore/digest"
 )
 
-// indexJSON is an index file.
-type indexJSON struct {
-	Packs []indexPack `json:"packs"`
+// IndexFile is what one index file says: which blobs lie in which packs.
+type IndexFile struct {
+	Name chunkstore.Name `json:"-"` // set by what reads index files, ignored by what writes them
+
+	Packs []IndexedPack `json:"packs"`
+
+	// PacksToDelete are packs that nothing shall use any more, each since its Time: they are known and not searched. A
+	// pack that another index file lists in Packs is in use all the same. Stock restic ignores this field.
+	PacksToDelete []IndexedPack `json:"packs_to_delete,omitempty"`
 }
 
-type indexPack struct {
+// IndexedPack is a pack as an index file lists it.
+type IndexedPack struct {
 	ID    ID           `json:"id"`
 	Blobs []PackedBlob `json:"blobs"`
+
+	// Time says when the pack was marked for deletion. It is zero in [IndexFile.Packs], and stock restic ignores it.
+	Time time.Time `json:"time,omitzero"`
 }
 
-func decodeIndex(b []byte) ([]indexPack, error) {
-	var j indexJSON
-	if err := json.Unmarshal(b, &j); err != nil {
-		return nil, fmt.Errorf("index: %w: %w", err, ErrUnreadable)
-	}
-	for _, p := range j.Packs {
-		for _, b := range p.Blobs {
-			if err := b.check(); err != nil {
-				return nil, fmt.Errorf("index: pack %s: %w", p.ID, err)
+func (f *IndexFile) check() error {
+	for _, packs := range [][]IndexedPack{f.Packs, f.PacksToDelete} {
+		for _, p := range packs {
+			for _, b := range p.Blobs {
+				if err := b.check(); err != nil {
+					return fmt.Errorf("index: pack %s: %w", p.ID, err)
+				}
 			}
 		}
 	}
-	return j.Packs, nil
+	return nil
 }
 
-// table is the index of a repository in memory, about 60 bytes a blob: a list of entries and an open-addressing hash
-// table of positions in it. A blob that lies in several packs has several entries.
-type table struct {
-	mu    sync.RWMutex // guards everything below; never held during I/O
-	seed  maphash.Seed // nobody can choose blobs that collide
-	packs []ID
-	known map[ID]uint32 // position in packs
-	pages [][]tableEntry
-	count uint32
-	slots []uint32    // position in pages + 1; length is a power of two
-	loose map[ID]bool // packs that are known from their headers only
-}
-
-// tableEntry is a PackedBlob with its pack, without padding.
-type tableEntry struct {
-	id                    ID
-	pack                  uint32
-	offset, length, plain uint32
-	kind                  BlobType
-}
-
-const pageEntries = 1 << 13 // growing by pages never copies what is there
-
-func newTable() *table {
-	return &table{seed: maphash.MakeSeed(), known: make(map[ID]uint32), loose: make(map[ID]bool), slots: make([]uint32, 1<<10)}
-}
-
-// Location is where a blob lies.
-type Location struct {
-	Pack chunkstore.Name
-	Blob PackedBlob
-}
-
-func (t *table) at(i uint32) *tableEntry { return &t.pages[i/pageEntries][i%pageEntries] }
-
-func (t *table) start(id *ID) uint32 {
-	return uint32(maphash.Bytes(t.seed, id[:])) & uint32(len(t.slots)-1)
-}
-
-// addPack enters the blobs of a pack. Entries that are there already are not doubled.
-func (t *table) addPack(pack ID, blobs []PackedBlob) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	p, ok := t.known[pack]
-	if !ok {
-		p = uint32(len(t.packs))
-		t.packs = append(t.packs, pack)
-		t.known[pack] = p
+func decodeIndex(b []byte) (*IndexFile, error) {
+	f := new(IndexFile)
+	if err := json.Unmarshal(b, f); err != nil {
+		return nil, fmt.Errorf("index: %w: %w", err, ErrUnreadable)
 	}
-	for _, b := range blobs {
-		t.add(tableEntry{b.ID, p, b.Offset, b.Length, b.UncompressedBytes, b.Type})
-	}
+	return f, f.check()
 }
 
-func (t *table) add(e tableEntry) {
-	if int(t.count)*4 >= len(t.slots)*3 {
-		t.grow()
+// LoadIndexFile reads one index file.
+func (r *Repository) LoadIndexFile(ctx context.Context, name chunkstore.Name) (*IndexFile, error) {
+	b, err := r.loadUnpacked(ctx, name)
+	if err != nil {
+		return nil, err
 	}
-	mask := uint32(len(t.slots) - 1)
-	i := t.start(&e.id)
-	for ; t.slots[i] != 0; i = (i + 1) & mask {
-		if *t.at(t.slots[i] - 1) == e {
-			return
-		}
+	f, err := decodeIndex(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if t.count%pageEntries == 0 {
-		t.pages = append(t.pages, make([]tableEntry, pageEntries))
-	}
-	*t.at(t.count) = e
-	t.count++
-	t.slots[i] = t.count
+	f.Name = name
+	return f, nil
 }
 
-func (t *table) grow() {
-	t.slots = make([]uint32, 2*len(t.slots))
-	mask := uint32(len(t.slots) - 1)
-	for n := range t.count {
-		i := t.start(&t.at(n).id)
-		for t.slots[i] != 0 {
-			i = (i + 1) & mask
-		}
-		t.slots[i] = n + 1
+// SaveIndexFile stores f as an index file, durably. What r itself finds changes only with [Repository.Reload].
+func (r *Repository) SaveIndexFile(ctx context.Context, f *IndexFile) (chunkstore.Entry, error) {
+	if err := f.check(); err != nil {
+		return chunkstore.Entry{}, err
 	}
-}
-
-// lookup appends the places of a blob to dst.
-func (t *table) lookup(dst []Location, typ BlobType, id ID) []Location {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	mask := uint32(len(t.slots) - 1)
-	for i := t.start(&id); t.slots[i] != 0; i = (i + 1) & mask {
-		if e := t.at(t.slots[i] - 1); e.id == id && e.kind == typ {
-			dst = append(dst, t.location(e))
-		}
+	w := *f
+	if w.Packs == nil {
+		w.Packs = []IndexedPack{} // "packs":null is not for every reader
 	}
-	return dst
-}
-
-func (t *table) has(typ BlobType, id ID) bool {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	mask := uint32(len(t.slots) - 1)
-	for i := t.start(&id); t.slots[i] != 0; i = (i + 1) & mask {
-		if e := t.at(t.slots[i] - 1); e.id == id && e.kind == typ {
-			return true
-		}
+	b, err := json.Marshal(w)
+	if err != nil {
+		return chunkstore.Entry{}, fmt.Errorf("write index: %w", err)
 	}
-	return false
-}
-
-// indexed reports whether an index file names pack.
-func (t *table) indexed(pack ID) bool {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	_, ok := t.known[pack]
-	return ok && !t.loose[pack]
-}
-
-// markLoose notes whether pack is known from its header only.
-func (t *table) markLoose(pack ID, loose bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if loose {
-		t.loose[pack] = true
-	} else {
-		delete(t.loose, pack)
+	if len(b) > maxUnpackedBytes {
+		return chunkstore.Entry{}, fmt.Errorf("write index: %d bytes: %w", len(b), ErrTooLarge)
 	}
+	return r.saveUnpacked(ctx, chunkstore.Index, b)
 }
 
-func (t *table) location(e *tableEntry) Location {
-	return Location{
-		Pack: packName(t.packs[e.pack]),
-		Blob: PackedBlob{ID: e.id, Type: e.kind, Offset: e.offset, Length: e.length, UncompressedBytes: e.plain},
-	}
-}
-
-// all yields every entry. The table must not change meanwhile.
-func (t *table) all() iter.Seq[Location] {
-	return func(yield func(Location) bool) {
-		for n := range t.count {
-			if !yield(t.location(t.at(n))) {
+// IndexFiles yields the index files one after another, so that all packs with their blobs pass without being held at
+// once. A file that cannot be read is yielded with its name alone and the reason, and the next one follows. An error
+// with a nil file ends the sequence. The file is the caller's.
+func (r *Repository) IndexFiles(ctx context.Context) iter.Seq2[*IndexFile, error] {
+	return func(yield func(*IndexFile, error) bool) {
+		for e, err := range r.files.List(ctx, chunkstore.Index) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			f, err := r.LoadIndexFile(ctx, e.Name)
+			if ctx.Err() != nil {
+				yield(nil, ctx.Err())
+				return
+			}
+			if err != nil {
+				f = &IndexFile{Name: e.Name}
+			}
+			if !yield(f, err) {
 				return
 			}
 		}
 	}
 }
 
-func packName(id ID) chunkstore.Name {
-	d, _ := digest.FromBytes(digest.SHA256, id[:])
-	return chunkstore.Name{Kind: chunkstore.Pack, ID: d}
+// index is what a repository knows of where its blobs lie.
+type index struct {
+	view atomic.Pointer[table] // what is searched; changed under mu only
+
+	mu         sync.Mutex          // serialises changes; look-ups do without
+	fresh      map[ID][]PackedBlob // packs of sessions that no index file names yet
+	unreadable []Unreadable        // index files
+}
+
+func newIndex() *index {
+	x := &index{fresh: make(map[ID][]PackedBlob)}
+	x.view.Store(newTable())
+	return x
+}
+
+func (x *index) has(typ BlobType, id ID) bool { return x.view.Load().has(typ, id) }
+
+func (x *index) lookup(dst []Location, typ BlobType, id ID) []Location {
+	return x.view.Load().lookup(dst, typ, id)
+}
+
+func (x *index) indexed(pack ID) bool { return x.view.Load().indexed(pack) }
+
+// addPack enters a pack that is durable and that no index file names yet.
+func (x *index) addPack(p IndexedPack) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.fresh[p.ID] = p.Blobs
+	t := x.view.Load()
+	t.addPack(p.ID, p.Blobs)
+	t.markLoose(p.ID, false)
+}
+
+// indexPacks writes the index file of packs that addPack entered.
+func (r *Repository) indexPacks(ctx context.Context, packs []IndexedPack) (chunkstore.Entry, error) {
+	r.index.mu.Lock()
+	defer r.index.mu.Unlock()
+	e, err := r.SaveIndexFile(ctx, &IndexFile{Packs: packs})
+	if err != nil {
+		return e, err
+	}
+	for _, p := range packs {
+		delete(r.index.fresh, p.ID)
+	}
+	return e, nil
+}
+
+// Reload brings what is known of the index up to what the index files say now: others may have added some and removed
+// some. Packs of sessions of r that no index file names yet stay known. After an error everything is as before.
+func (r *Repository) Reload(ctx context.Context) error {
+	x := r.index
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	t := newTable()
+	var unreadable []Unreadable
+	for f, err := range r.IndexFiles(ctx) {
+		if f == nil {
+			return fmt.Errorf("read index: %w", err)
+		}
+		if err != nil {
+			unreadable = append(unreadable, Unreadable{f.Name, err})
+			continue
+		}
+		t.addFile(f)
+	}
+	for id, blobs := range x.fresh {
+		t.addPack(id, blobs)
+	}
+	if r.options.ReadHeaders {
+		_, err := r.unindexed(ctx, t.indexed, func(e chunkstore.Entry, blobs []PackedBlob) {
+			t.addPack(IDOf(e.Name.ID), blobs)
+			t.markLoose(IDOf(e.Name.ID), true)
+		})
+		if err != nil {
+			return fmt.Errorf("read index: %w", err)
+		}
+	}
+	x.view.Store(t)
+	x.unreadable = unreadable
+	return nil
+}
+
+// Unreadable lists the key files that were passed over when the repository was opened, and the index files that were
+// when the index was read last.
+func (r *Repository) Unreadable() []Unreadable {
+	r.index.mu.Lock()
+	defer r.index.mu.Unlock()
+	return slices.Concat(r.unreadable, r.index.unreadable)
+}
+
+// unindexed calls found for each pack that is none of the known ones and that is one of this repository, and counts
+// them.
+func (r *Repository) unindexed(ctx context.Context, known func(ID) bool, found func(chunkstore.Entry, []PackedBlob)) (int, error) {
+	n := 0
+	for e, err := range r.files.List(ctx, chunkstore.Pack) {
+		if err != nil {
+			return n, err
+		}
+		if known(IDOf(e.Name.ID)) {
+			continue
+		}
+		blobs, err := r.PackHeader(ctx, e.Name, e.SizeBytes)
+		if ctx.Err() != nil {
+			return n, ctx.Err()
+		}
+		if err == nil && len(blobs) > 0 {
+			found(e, blobs)
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Has reports whether the index lists a blob in a pack that is in use.
+func (r *Repository) Has(typ BlobType, id ID) bool { return r.index.has(typ, id) }
+
+// Locate returns all the places where a blob lies, none if the index does not list it.
+func (r *Repository) Locate(typ BlobType, id ID) []Location { return r.index.lookup(nil, typ, id) }
+
+// Blobs yields every blob that the index lists, once for each place. Nothing may be written meanwhile.
+func (r *Repository) Blobs() iter.Seq[Location] { return r.index.view.Load().all() }
+
+// Indexed reports whether an index file names a pack, be it to be deleted.
+func (r *Repository) Indexed(pack chunkstore.Name) bool {
+	return r.index.indexed(IDOf(pack.ID))
+}
+
+// MarkedSince returns since when a pack is marked for deletion. A pack in use is not marked, whatever an index file says.
+func (r *Repository) MarkedSince(pack chunkstore.Name) (time.Time, bool) {
+	return r.index.view.Load().markedSince(IDOf(pack.ID))
+}
+
+// MarkedPacks yields the packs that are marked for deletion and since when; the zero time means that nobody knows.
+func (r *Repository) MarkedPacks() iter.Seq2[chunkstore.Name, time.Time] {
+	return func(yield func(chunkstore.Name, time.Time) bool) {
+		for _, m := range r.index.view.Load().allMarked() {
+			if !yield(packName(m.pack), m.at) {
+				return
+			}
+		}
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"slices"
 	"time"
 
@@ -68,12 +67,12 @@ type Repository struct {
 	config  Config
 	configN chunkstore.Name
 	codec   *codec
-	table   *table
+	index   *index
 	buffers *buffers
 	options Options
 	noHeal  bool
 
-	unreadable []Unreadable // fixed once opened
+	unreadable []Unreadable // key files; fixed once opened
 }
 
 // Unreadable is a file that was passed over and why.
@@ -137,14 +136,14 @@ func Open(ctx context.Context, files Files, password string, o Options) (*Reposi
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
-	r := &Repository{files: files, table: newTable(), buffers: newBuffers(), options: o}
+	r := &Repository{files: files, index: newIndex(), buffers: newBuffers(), options: o}
 	if r.codec, err = newCodec(o.Compression); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	if err := r.unlock(ctx, password); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
-	if err := r.loadIndex(ctx); err != nil {
+	if err := r.Reload(ctx); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	return r, nil
@@ -219,74 +218,6 @@ func (r *Repository) tryKey(ctx context.Context, name chunkstore.Name, password 
 	return plain, nil
 }
 
-func (r *Repository) loadIndex(ctx context.Context) error {
-	for e, err := range r.files.List(ctx, chunkstore.Index) {
-		if err != nil {
-			return err
-		}
-		packs, err := r.ReadIndex(ctx, e.Name)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			r.unreadable = append(r.unreadable, Unreadable{e.Name, err})
-			continue
-		}
-		for pack, blobs := range packs {
-			r.table.addPack(IDOf(pack.ID), blobs)
-		}
-	}
-	if !r.options.ReadHeaders {
-		return nil
-	}
-	_, err := r.unindexed(ctx, func(e chunkstore.Entry, blobs []PackedBlob) {
-		r.table.addPack(IDOf(e.Name.ID), blobs)
-		r.table.markLoose(IDOf(e.Name.ID), true)
-	})
-	return err
-}
-
-// unindexed calls found for each pack that no index file names and that is one of this repository, and counts them.
-func (r *Repository) unindexed(ctx context.Context, found func(chunkstore.Entry, []PackedBlob)) (int, error) {
-	n := 0
-	for e, err := range r.files.List(ctx, chunkstore.Pack) {
-		if err != nil {
-			return n, err
-		}
-		if r.table.indexed(IDOf(e.Name.ID)) {
-			continue
-		}
-		blobs, err := r.PackHeader(ctx, e.Name, e.SizeBytes)
-		if ctx.Err() != nil {
-			return n, ctx.Err()
-		}
-		if err == nil && len(blobs) > 0 {
-			found(e, blobs)
-			n++
-		}
-	}
-	return n, nil
-}
-
-// ReadIndex returns the packs that one index file lists.
-func (r *Repository) ReadIndex(ctx context.Context, name chunkstore.Name) (iter.Seq2[chunkstore.Name, []PackedBlob], error) {
-	b, err := r.loadUnpacked(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	packs, err := decodeIndex(b)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return func(yield func(chunkstore.Name, []PackedBlob) bool) {
-		for _, p := range packs {
-			if !yield(packName(p.ID), p.Blobs) {
-				return
-			}
-		}
-	}, nil
-}
-
 // Files returns where the repository's files lie.
 func (r *Repository) Files() Files { return r.files }
 
@@ -301,9 +232,6 @@ func (r *Repository) KeyName() chunkstore.Name {
 	return chunkstore.Name{Kind: chunkstore.Key, ID: r.keyID}
 }
 
-// Unreadable lists the key and index files that were passed over when the repository was opened.
-func (r *Repository) Unreadable() []Unreadable { return slices.Clone(r.unreadable) }
-
 // WithoutHealing returns the same repository for a reader that wants to see damage as it is.
 func (r *Repository) WithoutHealing() *Repository {
 	c := *r
@@ -311,19 +239,10 @@ func (r *Repository) WithoutHealing() *Repository {
 	return &c
 }
 
-// Has reports whether the index lists a blob.
-func (r *Repository) Has(typ BlobType, id ID) bool { return r.table.has(typ, id) }
-
-// Locate returns all the places where a blob lies, none if the index does not list it.
-func (r *Repository) Locate(typ BlobType, id ID) []Location { return r.table.lookup(nil, typ, id) }
-
-// Blobs yields every blob that the index lists, once for each place. Nothing may be written meanwhile.
-func (r *Repository) Blobs() iter.Seq[Location] { return r.table.all() }
-
 // LoadBlob returns the content of a blob, which hashes to id, in dst's memory if that is large enough. Each place where
 // it lies is tried, then the healer. It gives [ErrNoBlob] or [ErrDamaged].
 func (r *Repository) LoadBlob(ctx context.Context, typ BlobType, id ID, dst []byte) ([]byte, error) {
-	locations := r.table.lookup(make([]Location, 0, 1), typ, id)
+	locations := r.index.lookup(make([]Location, 0, 1), typ, id)
 	if len(locations) == 0 {
 		return nil, fmt.Errorf("%s blob %s: %w", typ, id, ErrNoBlob)
 	}

@@ -328,7 +328,7 @@ func TestSecondPlaceOfABlobIsTried(t *testing.T) {
 	for range 2 {
 		fresh, err := Open(t.Context(), files, password, Options{})
 		must(t, err)
-		fresh.table = newTable() // knows nothing of the first copy
+		fresh.index = newIndex() // knows nothing of the first copy
 		s := fresh.NewSession()
 		_, _, err = s.SaveBlob(t.Context(), DataBlob, content)
 		must(t, err)

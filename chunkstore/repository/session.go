@@ -41,8 +41,8 @@ type Session struct {
 
 	mu        sync.Mutex // guards what follows; never held during I/O
 	pending   map[pendingBlob]struct{}
-	unindexed []indexPack // durable packs that no index file names yet
-	blobs     int         // in unindexed
+	unindexed []IndexedPack // durable packs that no index file names yet
+	blobs     int           // in unindexed
 	indexedAt time.Time
 	added     []chunkstore.Entry
 	stats     SessionStats
@@ -110,7 +110,7 @@ func (s *Session) SaveBlob(ctx context.Context, typ BlobType, content []byte) (I
 		defer s.mu.Unlock()
 		return ID{}, false, s.err
 	}
-	if _, ok := s.pending[key]; ok || s.repo.table.has(typ, id) {
+	if _, ok := s.pending[key]; ok || s.repo.index.has(typ, id) {
 		s.mu.Unlock()
 		return id, false, nil
 	}
@@ -208,8 +208,8 @@ func (s *Session) complete(ctx context.Context, staged chunkstore.Staged, blobs 
 	if err != nil {
 		return err
 	}
-	pack := indexPack{ID: IDOf(e.Name.ID), Blobs: blobs}
-	s.repo.table.addPack(pack.ID, blobs)
+	pack := IndexedPack{ID: IDOf(e.Name.ID), Blobs: blobs}
+	s.repo.index.addPack(pack)
 	s.mu.Lock()
 	for _, b := range blobs {
 		delete(s.pending, pendingBlob{b.Type, b.ID})
@@ -241,11 +241,7 @@ func (s *Session) writeIndex(ctx context.Context) error {
 		if n == 0 {
 			return nil
 		}
-		b, err := json.Marshal(indexJSON{Packs: packs})
-		if err != nil {
-			return fmt.Errorf("write index: %w", err)
-		}
-		e, err := s.repo.saveUnpacked(ctx, chunkstore.Index, b)
+		e, err := s.repo.indexPacks(ctx, packs)
 		if err != nil {
 			return fmt.Errorf("write index: %w", err)
 		}
@@ -308,13 +304,12 @@ func (s *Session) SaveSnapshot(ctx context.Context, sn *Snapshot) (chunkstore.Na
 // Adopt takes up whole packs that no index file names, left by a session that was cut off, so that their blobs need
 // not be stored again. It returns how many. Packs that are not of this repository are passed over. They count as added.
 func (s *Session) Adopt(ctx context.Context) (int, error) {
-	n, err := s.repo.unindexed(ctx, func(e chunkstore.Entry, blobs []PackedBlob) {
-		id := IDOf(e.Name.ID)
-		s.repo.table.addPack(id, blobs)
-		s.repo.table.markLoose(id, false)
+	n, err := s.repo.unindexed(ctx, s.repo.index.indexed, func(e chunkstore.Entry, blobs []PackedBlob) {
+		pack := IndexedPack{ID: IDOf(e.Name.ID), Blobs: blobs}
+		s.repo.index.addPack(pack)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.unindexed = append(s.unindexed, indexPack{id, blobs})
+		s.unindexed = append(s.unindexed, pack)
 		s.blobs += len(blobs)
 		s.added = append(s.added, e)
 	})

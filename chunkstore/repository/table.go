@@ -1,0 +1,217 @@
+package repository
+
+import (
+	"bytes"
+	"hash/maphash"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"dengbei/chunkstore"
+	"dengbei/chunkstore/digest"
+)
+
+// table is the index of a repository in memory, about 60 bytes a blob: a list of entries and an open-addressing hash
+// table of positions in it. A blob that lies in several packs has several entries.
+type table struct {
+	mu    sync.RWMutex // guards everything below; never held during I/O
+	seed  maphash.Seed // nobody can choose blobs that collide
+	packs []ID
+	known map[ID]uint32 // position in packs
+	pages [][]tableEntry
+	count uint32
+	slots []uint32    // position in pages + 1; length is a power of two
+	loose map[ID]bool // packs that are known from their headers only
+
+	marked map[ID]time.Time // packs to be deleted, unless they are in known as well
+}
+
+// tableEntry is a PackedBlob with its pack, without padding.
+type tableEntry struct {
+	id                    ID
+	pack                  uint32
+	offset, length, plain uint32
+	kind                  BlobType
+}
+
+const pageEntries = 1 << 13 // growing by pages never copies what is there
+
+func newTable() *table {
+	return &table{seed: maphash.MakeSeed(), known: make(map[ID]uint32), loose: make(map[ID]bool), marked: make(map[ID]time.Time), slots: make([]uint32, 1<<10)}
+}
+
+// Location is where a blob lies.
+type Location struct {
+	Pack chunkstore.Name
+	Blob PackedBlob
+}
+
+func (t *table) at(i uint32) *tableEntry { return &t.pages[i/pageEntries][i%pageEntries] }
+
+func (t *table) start(id *ID) uint32 {
+	return uint32(maphash.Bytes(t.seed, id[:])) & uint32(len(t.slots)-1)
+}
+
+// addPack enters the blobs of a pack. Entries that are there already are not doubled.
+func (t *table) addPack(pack ID, blobs []PackedBlob) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p, ok := t.known[pack]
+	if !ok {
+		p = uint32(len(t.packs))
+		t.packs = append(t.packs, pack)
+		t.known[pack] = p
+	}
+	for _, b := range blobs {
+		t.add(tableEntry{b.ID, p, b.Offset, b.Length, b.UncompressedBytes, b.Type})
+	}
+}
+
+func (t *table) add(e tableEntry) {
+	if int(t.count)*4 >= len(t.slots)*3 {
+		t.grow()
+	}
+	mask := uint32(len(t.slots) - 1)
+	i := t.start(&e.id)
+	for ; t.slots[i] != 0; i = (i + 1) & mask {
+		if *t.at(t.slots[i] - 1) == e {
+			return
+		}
+	}
+	if t.count%pageEntries == 0 {
+		t.pages = append(t.pages, make([]tableEntry, pageEntries))
+	}
+	*t.at(t.count) = e
+	t.count++
+	t.slots[i] = t.count
+}
+
+func (t *table) grow() {
+	t.slots = make([]uint32, 2*len(t.slots))
+	mask := uint32(len(t.slots) - 1)
+	for n := range t.count {
+		i := t.start(&t.at(n).id)
+		for t.slots[i] != 0 {
+			i = (i + 1) & mask
+		}
+		t.slots[i] = n + 1
+	}
+}
+
+// lookup appends the places of a blob to dst.
+func (t *table) lookup(dst []Location, typ BlobType, id ID) []Location {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	mask := uint32(len(t.slots) - 1)
+	for i := t.start(&id); t.slots[i] != 0; i = (i + 1) & mask {
+		if e := t.at(t.slots[i] - 1); e.id == id && e.kind == typ {
+			dst = append(dst, t.location(e))
+		}
+	}
+	return dst
+}
+
+func (t *table) has(typ BlobType, id ID) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	mask := uint32(len(t.slots) - 1)
+	for i := t.start(&id); t.slots[i] != 0; i = (i + 1) & mask {
+		if e := t.at(t.slots[i] - 1); e.id == id && e.kind == typ {
+			return true
+		}
+	}
+	return false
+}
+
+// addFile enters what an index file says.
+func (t *table) addFile(f *IndexFile) {
+	for _, p := range f.Packs {
+		t.addPack(p.ID, p.Blobs)
+	}
+	for _, p := range f.PacksToDelete {
+		t.mark(p.ID, p.Time)
+	}
+}
+
+// indexed reports whether an index file names pack, be it to be deleted.
+func (t *table) indexed(pack ID) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	_, ok := t.known[pack]
+	_, marked := t.marked[pack]
+	return ok && !t.loose[pack] || marked
+}
+
+// mark enters a pack to be deleted since at. Of several instants the latest counts.
+func (t *table) mark(pack ID, at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old, ok := t.marked[pack]; !ok || at.After(old) {
+		t.marked[pack] = at
+	}
+}
+
+// markedSince returns since when a pack is to be deleted, if it is.
+func (t *table) markedSince(pack ID) (time.Time, bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if _, live := t.known[pack]; live {
+		return time.Time{}, false
+	}
+	at, ok := t.marked[pack]
+	return at, ok
+}
+
+// markLoose notes whether pack is known from its header only.
+func (t *table) markLoose(pack ID, loose bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if loose {
+		t.loose[pack] = true
+	} else {
+		delete(t.loose, pack)
+	}
+}
+
+type markedPack struct {
+	pack ID
+	at   time.Time
+}
+
+// allMarked returns the packs to be deleted, by ID.
+func (t *table) allMarked() []markedPack {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var all []markedPack
+	for pack, at := range t.marked {
+		if _, live := t.known[pack]; !live {
+			all = append(all, markedPack{pack, at})
+		}
+	}
+	slices.SortFunc(all, func(a, b markedPack) int { return bytes.Compare(a.pack[:], b.pack[:]) })
+	return all
+}
+
+func (t *table) location(e *tableEntry) Location {
+	return Location{
+		Pack: packName(t.packs[e.pack]),
+		Blob: PackedBlob{ID: e.id, Type: e.kind, Offset: e.offset, Length: e.length, UncompressedBytes: e.plain},
+	}
+}
+
+// all yields every entry. The table must not change meanwhile.
+func (t *table) all() iter.Seq[Location] {
+	return func(yield func(Location) bool) {
+		for n := range t.count {
+			if !yield(t.location(t.at(n))) {
+				return
+			}
+		}
+	}
+}
+
+func packName(id ID) chunkstore.Name {
+	d, _ := digest.FromBytes(digest.SHA256, id[:])
+	return chunkstore.Name{Kind: chunkstore.Pack, ID: d}
+}
