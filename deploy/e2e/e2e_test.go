@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sync/errgroup"
 
 	"dengbei/deploy/e2e/network"
@@ -41,7 +42,12 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 // five starts a network, or skips the test. adapt, if not nil, changes what the centres are.
@@ -72,10 +78,11 @@ func content(seed string, n int) []byte {
 // delivery is a parcel of one centre's unit, and what became of it.
 type delivery struct {
 	*network.Parcel
-	centre  *network.Centre
-	receipt *nodepb.Receipt // nil until acknowledged
-	took    time.Duration   // until the receipt
-	number  string
+	centre       *network.Centre
+	acknowledged atomic.Bool
+	receipt      *nodepb.Receipt // valid once acknowledged
+	took         time.Duration   // until the receipt
+	number       string
 }
 
 // deliver packs a small delivery.
@@ -104,13 +111,7 @@ type load struct {
 	retries      atomic.Int64
 	done         chan struct{} // closed when every delivery is acknowledged, or the crowd has given up
 	err          error         // valid after done
-
-	all  chan struct{} // closed: as fast as it goes
-	pace *time.Ticker
 }
-
-// slowly is how far apart deliveries of a held load are.
-const slowly = 250 * time.Millisecond
 
 // retryEvery is how long a unit waits before it tries again, as a real client does.
 const retryEvery = 200 * time.Millisecond
@@ -118,41 +119,15 @@ const retryEvery = 200 * time.Millisecond
 // handIn starts to hand all in, at most streams at once, each until it has its receipt. Each centre has a queue of its
 // own: one that is down holds up its own units only.
 func handIn(ctx context.Context, all []*delivery, streams int) *load {
-	l := handInHeld(ctx, all, streams, 0)
-	l.release()
-	return l
-}
-
-// handInHeld is handIn of a load that never ends before something else has happened: the first of all go as fast as
-// possible, the others slowly, and those of the last tenth wait, until they are released.
-func handInHeld(ctx context.Context, all []*delivery, streams, first int) *load {
-	l := &load{done: make(chan struct{}), all: make(chan struct{}), pace: time.NewTicker(slowly)}
-	type turn struct {
-		*delivery
-		place int // in all
-	}
-	queues := map[*network.Centre][]turn{}
-	for i, d := range all {
-		queues[d.centre] = append(queues[d.centre], turn{d, i})
-	}
-	await := func(ctx context.Context, place int) {
-		if place < first {
-			return
-		}
-		pace := l.pace.C
-		if place >= len(all)-len(all)/10 {
-			pace = nil
-		}
-		select {
-		case <-l.all:
-		case <-pace:
-		case <-ctx.Done():
-		}
+	l := &load{done: make(chan struct{})}
+	queues := map[*network.Centre][]*delivery{}
+	for _, d := range all {
+		queues[d.centre] = append(queues[d.centre], d)
 	}
 	each := max(streams/len(queues), 1)
 	g, gctx := errgroup.WithContext(ctx)
 	for _, queue := range queues {
-		ch := make(chan turn, len(queue))
+		ch := make(chan *delivery, len(queue))
 		for _, d := range queue {
 			ch <- d
 		}
@@ -160,8 +135,7 @@ func handInHeld(ctx context.Context, all []*delivery, streams, first int) *load 
 		for range each {
 			g.Go(func() error {
 				for d := range ch {
-					await(gctx, d.place)
-					if err := l.handInOne(gctx, d.delivery); err != nil {
+					if err := l.handInOne(gctx, d); err != nil {
 						return err
 					}
 				}
@@ -171,14 +145,10 @@ func handInHeld(ctx context.Context, all []*delivery, streams, first int) *load 
 	}
 	go func() {
 		l.err = g.Wait()
-		l.pace.Stop()
 		close(l.done)
 	}()
 	return l
 }
-
-// release lets the rest of the load go.
-func (l *load) release() { close(l.all) }
 
 func (l *load) handInOne(ctx context.Context, d *delivery) error {
 	began := time.Now()
@@ -186,6 +156,7 @@ func (l *load) handInOne(ctx context.Context, d *delivery) error {
 		reply, err := d.centre.Registrant.Submit(ctx, d.Parcel)
 		if err == nil {
 			d.receipt, d.took = reply.GetReceipt(), time.Since(began)
+			d.acknowledged.Store(true)
 			l.acknowledged.Add(1)
 			return nil
 		}
