@@ -27,6 +27,9 @@ var (
 	// ErrSize is returned when a received file is shorter or longer than announced.
 	ErrSize = errors.New("file is not as long as announced")
 
+	// ErrOwned is returned for a change, by others than the node, of a repository that belongs to a node.
+	ErrOwned = errors.New("the repository belongs to a node")
+
 	// ErrNotRepository is returned by [Open] for a directory that is not laid out as a repository, and by [Create] for
 	// one that holds something else.
 	ErrNotRepository = errors.New("not a repository directory")

@@ -47,7 +47,7 @@ func CreateOn(disk Disk, dir string) (*Files, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
-	known := map[string]bool{tmpDir: true, damagedDir: true, sheetName: true, sheetName + ".tmp": true, "lost+found": true}
+	known := map[string]bool{tmpDir: true, damagedDir: true, sheetName: true, sheetName + ".tmp": true, ownerName: true, ownerName + ".tmp": true, "lost+found": true}
 	for _, k := range Kinds()[1:] {
 		known[k.String()] = true
 	}
@@ -197,6 +197,10 @@ func (f *Files) List(ctx context.Context, kind Kind) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if kind < Config || kind > Pack {
 			yield(Entry{}, fmt.Errorf("%w: list %s", ErrName, kind))
+			return
+		}
+		if err := ctx.Err(); err != nil {
+			yield(Entry{}, err)
 			return
 		}
 		switch kind {

@@ -135,7 +135,7 @@ func TestDamageIsNamed(t *testing.T) {
 		},
 		{
 			what: "key", pick: func(repo *repository.Repository, _ []*archive.Result) chunkstore.Name {
-				k, err := repo.AddKey(t.Context(), "other", repository.Scrypt{N: 2, R: 1, P: 1})
+				k, err := repo.AddKey(t.Context(), "other", repository.KeyOptions{Cost: repository.Scrypt{N: 2, R: 1, P: 1}})
 				must(t, err)
 				return k.Name
 			},

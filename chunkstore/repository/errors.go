@@ -35,6 +35,20 @@ var (
 	// ErrSession is returned by a session that has ended.
 	ErrSession = errors.New("session has ended")
 
+	// ErrLocked is returned when another process holds the repository. Wait for it, or remove the lock if the process is
+	// gone.
+	ErrLocked = errors.New("repository is locked already")
+
+	// ErrLockLost is returned for a write after the lock was removed or could not be refreshed in time. What was written
+	// before stays; repeat the work.
+	ErrLockLost = errors.New("lock of the repository is lost")
+
+	// ErrKeyInUse is returned for the removal of the key that opened the repository, or of the last one.
+	ErrKeyInUse = errors.New("key is in use")
+
+	// ErrNoKey is returned for a key that the repository does not have.
+	ErrNoKey = errors.New("no such key in the repository")
+
 	// ErrTooLarge is returned for a blob or file beyond what the format or this program's bounds allow.
 	ErrTooLarge = errors.New("too large")
 )

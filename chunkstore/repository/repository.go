@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"slices"
 	"time"
 
 	"github.com/restic/chunker"
@@ -33,6 +32,12 @@ type Options struct {
 
 	// KeyID, if not zero, is the only key file tried. Planted keys then cost nothing.
 	KeyID digest.Digest
+
+	// KeyHint is the start of the ID of the key file tried first.
+	KeyHint string
+
+	// Lock is the lock that [Open] takes before it reads the index; see [Repository.Lock].
+	Lock LockOptions
 
 	// ReadHeaders has [Open] find blobs in packs that no readable index file names, from the packs' own headers: the way
 	// to read a repository whose index is lost. The next session's [Session.Adopt] then writes a new index.
@@ -71,6 +76,7 @@ type Repository struct {
 	buffers *buffers
 	options Options
 	noHeal  bool
+	lock    *Lock // nil if none was asked for
 
 	unreadable []Unreadable // key files; fixed once opened
 }
@@ -114,7 +120,7 @@ func Init(ctx context.Context, files Files, password string, o Options) (*Reposi
 	}
 	if master == nil {
 		master = randomSecret()
-		e, err := writeKey(ctx, files, master, password, o.Scrypt, time.Now())
+		e, err := writeKey(ctx, files, master, password, KeyOptions{Cost: o.Scrypt}, time.Now())
 		if err != nil {
 			return nil, fmt.Errorf("init repository: %w", err)
 		}
@@ -130,92 +136,33 @@ func Init(ctx context.Context, files Files, password string, o Options) (*Reposi
 }
 
 // Open opens the repository in files with password and reads its index. Keys and index files that cannot be read are
-// passed over; see [Repository.Unreadable].
+// passed over; see [Repository.Unreadable]. If o asks for a lock, it is taken first and the caller gives it back; a
+// repository that others hold gives [ErrLocked].
 func Open(ctx context.Context, files Files, password string, o Options) (*Repository, error) {
-	o, err := o.check()
-	if err != nil {
+	return open(ctx, files, o, func(r *Repository, sealed []byte) ([]byte, error) { return r.unlock(ctx, password, sealed) })
+}
+
+// open opens the repository in files. unseal finds the master key and decrypts the config with it.
+func open(ctx context.Context, files Files, o Options, unseal func(r *Repository, sealed []byte) ([]byte, error)) (_ *Repository, err error) {
+	if o, err = o.check(); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	r := &Repository{files: files, index: newIndex(), buffers: newBuffers(), options: o}
 	if r.codec, err = newCodec(o.Compression); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
-	if err := r.unlock(ctx, password); err != nil {
+	if err := r.openConfig(ctx, unseal); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
-	if err := r.Reload(ctx); err != nil {
+	// Before the index is read: what it names must not be removed meanwhile.
+	if r.lock, err = r.takeLock(ctx); err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	r.files = guard(files, r.lock)
+	if err := r.Reload(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open repository: %w", err), r.lock.Close())
 	}
 	return r, nil
-}
-
-// unlock reads the config with the first key file that opens with password and fits the config.
-func (r *Repository) unlock(ctx context.Context, password string) error {
-	var sealed []byte
-	for e, err := range r.files.List(ctx, chunkstore.Config) {
-		if err != nil {
-			return err
-		}
-		r.configN = e.Name
-		if sealed, err = r.readFile(ctx, e.Name, maxKeyFileBytes); err != nil {
-			return err
-		}
-		break
-	}
-	if sealed == nil {
-		return ErrNoRepository
-	}
-	var wrong error
-	for e, err := range r.files.List(ctx, chunkstore.Key) {
-		if err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if !r.options.KeyID.IsZero() && r.options.KeyID != e.Name.ID {
-			continue
-		}
-		plain, err := r.tryKey(ctx, e.Name, password, sealed)
-		if err != nil {
-			r.unreadable = append(r.unreadable, Unreadable{e.Name, err})
-			wrong = err
-			continue
-		}
-		r.keyID = e.Name.ID
-		r.unreadable = slices.DeleteFunc(r.unreadable, func(u Unreadable) bool { return errors.Is(u.Err, errOtherPassword) })
-		r.config, err = decodeConfig(plain)
-		return err
-	}
-	if wrong != nil {
-		return fmt.Errorf("%w (%d key files tried, the last: %w)", ErrPassword, len(r.unreadable), wrong)
-	}
-	return fmt.Errorf("no key file: %w", ErrPassword)
-}
-
-// errOtherPassword marks a sound key file that belongs to another password; that is nothing to report.
-var errOtherPassword = errors.New("key does not open with this password")
-
-// tryKey opens the config with one key file and keeps the master key.
-func (r *Repository) tryKey(ctx context.Context, name chunkstore.Name, password string, sealed []byte) ([]byte, error) {
-	b, err := r.readFile(ctx, name, maxKeyFileBytes)
-	if err != nil {
-		return nil, err
-	}
-	k, err := decodeKeyFile(b)
-	if err != nil {
-		return nil, err
-	}
-	master, err := k.open(password)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errOtherPassword, err)
-	}
-	plain, err := master.open(nil, sealed)
-	if err != nil {
-		return nil, fmt.Errorf("key is not the config's: %w", err)
-	}
-	r.master = master
-	return plain, nil
 }
 
 // Files returns where the repository's files lie.

@@ -101,7 +101,7 @@ func TestInitAndOpenRefuse(t *testing.T) {
 	if _, err := Open(t.Context(), files, "wrong", Options{}); !errors.Is(err, ErrPassword) {
 		t.Errorf("Open with a wrong password = %v; want ErrPassword", err)
 	}
-	key, err := r.AddKey(t.Context(), "second", cheap)
+	key, err := r.AddKey(t.Context(), "second", KeyOptions{Cost: cheap})
 	must(t, err)
 	other, err := Open(t.Context(), files, "second", Options{})
 	must(t, err)
@@ -129,7 +129,7 @@ func TestInitAndOpenRefuse(t *testing.T) {
 func TestInitGoesOnWhereItWasCutOff(t *testing.T) {
 	files, err := chunkstore.Create(t.TempDir())
 	must(t, err)
-	key, err := writeKey(t.Context(), files, randomSecret(), password, cheap, time.Now())
+	key, err := writeKey(t.Context(), files, randomSecret(), password, KeyOptions{Cost: cheap}, time.Now())
 	must(t, err)
 	r, err := Init(t.Context(), files, password, Options{Scrypt: cheap})
 	must(t, err)

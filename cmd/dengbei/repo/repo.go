@@ -15,12 +15,13 @@ const (
 	exitFailed       = 1
 	exitIncomplete   = 3 // a backup without some of its files; a restore likewise
 	exitNoRepository = 10
+	exitLocked       = 11
 	exitPassword     = 12
 )
 
 // ExitHelp tells the exit codes of these commands.
 const ExitHelp = `Exit status, as restic's: 0 done, 1 failed or damage found, 2 wrong usage, 3 done but for some files, 10 no repository there,
-12 wrong password, 130 interrupted.
+11 locked by another process, 12 wrong password, 130 interrupted.
 `
 
 // Command returns the command group.
@@ -35,7 +36,7 @@ A repository that belongs to a node is the node's to change: backup, forget, pru
 	}
 	r.opener.flags(cmd, c)
 	cmd.AddCommand(
-		r.initCommand(), r.snapshotsCommand(),
+		r.initCommand(), r.unlockCommand(), r.snapshotsCommand(),
 	)
 	return cmd
 }
@@ -70,6 +71,8 @@ func exitCode(err error) int {
 		return exitIncomplete
 	case errors.Is(err, repository.ErrNoRepository), errors.Is(err, chunkstore.ErrNotRepository):
 		return exitNoRepository
+	case errors.Is(err, repository.ErrLocked):
+		return exitLocked
 	case errors.Is(err, repository.ErrPassword):
 		return exitPassword
 	}
