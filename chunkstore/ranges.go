@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 )
 
@@ -45,6 +46,9 @@ type rangeFile struct {
 func (r *rangeFile) ReadRange(ctx context.Context, off int64, buf []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if off > math.MaxInt64-int64(len(buf)) {
+		return fmt.Errorf("read %s at %d: %w", r.name, off, io.ErrUnexpectedEOF)
 	}
 	n, err := r.file.ReadAt(buf, off)
 	if n == len(buf) {

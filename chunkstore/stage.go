@@ -27,7 +27,8 @@ type Staged interface {
 	// SizeBytes returns how much was written so far.
 	SizeBytes() int64
 
-	// Commit stores the file durably, named by its SHA-256. On an error nothing remains of it.
+	// Commit stores the file durably, named by its SHA-256. After an error it is not stored, or whole but perhaps not
+	// durable. Either way this is the end of the Staged: what follows gives [fs.ErrClosed].
 	Commit() (Entry, error)
 
 	// Abort removes the file unless it was committed. It may be called more than once.
@@ -93,6 +94,9 @@ func (f *Files) openTemp(path string, flag int, perm fs.FileMode) (DiskFile, err
 
 // Write implements [io.Writer].
 func (s *stagedFile) Write(b []byte) (int, error) {
+	if s.file == nil {
+		return 0, fmt.Errorf("write %s: %w", s.kind, fs.ErrClosed)
+	}
 	n, err := s.file.Write(b)
 	s.hash.Write(b[:n])
 	s.size += int64(n)
@@ -107,6 +111,9 @@ func (s *stagedFile) SizeBytes() int64 { return s.size }
 
 // Commit implements [Staged]: it syncs the file, renames it and syncs the directory.
 func (s *stagedFile) Commit() (Entry, error) {
+	if s.file == nil {
+		return Entry{}, fmt.Errorf("store %s: %w", s.kind, fs.ErrClosed)
+	}
 	defer s.Abort()
 	e := Entry{Name{s.kind, s.Sum()}, s.size}
 	if err := s.file.Sync(); err != nil {

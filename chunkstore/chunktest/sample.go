@@ -24,11 +24,23 @@ func Must(t testing.TB, err error) {
 	}
 }
 
+// NewFiles makes an empty repository directory. It lacks the 256 directories of data/, which are made as they are
+// needed: on many disks making and removing them takes most of the time of a test.
+func NewFiles(t testing.TB, disk chunkstore.Disk) *chunkstore.Files {
+	t.Helper()
+	dir := t.TempDir()
+	for _, k := range chunkstore.Kinds()[1:] {
+		Must(t, os.Mkdir(filepath.Join(dir, k.String()), 0o700))
+	}
+	files, err := chunkstore.OpenOn(disk, dir)
+	Must(t, err)
+	return files
+}
+
 // NewRepository makes an empty repository in a directory of its own, with a cheap key under [Password].
 func NewRepository(t testing.TB, o repository.Options) (*repository.Repository, *chunkstore.Files) {
 	t.Helper()
-	files, err := chunkstore.Create(filepath.Join(t.TempDir(), "repo"))
-	Must(t, err)
+	files := NewFiles(t, chunkstore.LocalDisk{})
 	o.Scrypt = Cheap()
 	r, err := repository.Init(t.Context(), files, Password, o)
 	Must(t, err)
