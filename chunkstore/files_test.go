@@ -220,6 +220,9 @@ func TestListPassesOverForeignNames(t *testing.T) {
 		want[n] = int64(len(s))
 	}
 	hex := digest.Of([]byte("x")).Hex()
+	for _, sub := range []string{"ab", hex[:2]} {
+		must(t, os.MkdirAll(filepath.Join(f.Dir(), "data", sub), 0o700))
+	}
 	for _, p := range []string{"data/stray", "data/ab/" + hex[:63], "data/ab/" + hex + ".tmp", "data/zz", "keys/README"} {
 		must(t, os.WriteFile(filepath.Join(f.Dir(), p), nil, 0o600))
 	}
@@ -247,6 +250,7 @@ func TestListPassesOverForeignNames(t *testing.T) {
 
 func TestOpenSweepsWhatACrashLeft(t *testing.T) {
 	f := create(t)
+	must(t, os.Mkdir(filepath.Join(f.Dir(), tmpDir), 0o700))
 	must(t, os.WriteFile(filepath.Join(f.Dir(), tmpDir, stagePrefix+"old"), sample(), 0o400))
 	must(t, os.WriteFile(filepath.Join(f.Dir(), tmpDir, "foreign"), nil, 0o400))
 	live, err := f.Stage(Pack)

@@ -125,6 +125,7 @@ func TestReceiveKeepsThePartWhenCancelled(t *testing.T) {
 
 func TestReceiveStartsOverAPartThatIsTooLong(t *testing.T) {
 	f, content := create(t), sample()
+	must(t, os.Mkdir(filepath.Join(f.Dir(), tmpDir), 0o700))
 	must(t, os.WriteFile(filepath.Join(f.Dir(), tmpDir, packOf(content).flat()+partSuffix), append(sample(), 'x'), 0o600))
 	in := receive(t, f, content)
 	if in.Offset() != 0 {
