@@ -72,12 +72,19 @@ func decodeConfig(b []byte) (Config, error) {
 	if err != nil || len(id) != len(ID{}) {
 		return Config{}, fmt.Errorf("config: repository ID %q: %w", j.ID, ErrUnreadable)
 	}
-	if j.Polynomial.Deg() != maxPolynomialDegree || !j.Polynomial.Irreducible() {
-		return Config{}, fmt.Errorf("config: polynomial %s: %w", j.Polynomial, ErrUnreadable)
+	if err := checkPolynomial(j.Polynomial); err != nil {
+		return Config{}, fmt.Errorf("config: %w", err)
 	}
 	c := Config{ID: ID(id), Polynomial: j.Polynomial, Chunks: StandardChunks()}
 	if j.Chunks != nil {
 		c.Chunks = *j.Chunks
 	}
 	return c, c.Chunks.check()
+}
+
+func checkPolynomial(pol chunker.Pol) error {
+	if pol.Deg() != maxPolynomialDegree || !pol.Irreducible() {
+		return fmt.Errorf("polynomial %s: %w", pol, ErrUnreadable)
+	}
+	return nil
 }

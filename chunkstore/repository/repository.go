@@ -24,6 +24,10 @@ type Options struct {
 	// Chunks is the profile that [Init] records; zero means [StandardChunks].
 	Chunks ChunkProfile
 
+	// Polynomial is what [Init] has files cut with: that of another repository, so that both cut alike and what is copied
+	// between them is stored once. Zero means a new random one.
+	Polynomial chunker.Pol
+
 	// Compression is applied to what is written.
 	Compression Compression
 
@@ -102,8 +106,13 @@ func Init(ctx context.Context, files Files, password string, o Options) (*Reposi
 		}
 		return nil, fmt.Errorf("init repository: %s: %w", e.Name, ErrExists)
 	}
-	pol, err := chunker.RandomPolynomial()
-	if err != nil {
+	pol := o.Polynomial
+	if pol == 0 {
+		if pol, err = chunker.RandomPolynomial(); err != nil {
+			return nil, fmt.Errorf("init repository: %w", err)
+		}
+	}
+	if err := checkPolynomial(pol); err != nil {
 		return nil, fmt.Errorf("init repository: %w", err)
 	}
 	config := Config{Polynomial: pol, Chunks: o.Chunks}
