@@ -41,7 +41,7 @@ func run(t *testing.T, files *chunkstore.Files, readData bool) []Finding {
 	repo, err := repository.Open(t.Context(), files, password, repository.Options{})
 	must(t, err)
 	packs := 0
-	found, err := Check(t.Context(), repo, Options{ReadData: readData, Progress: func(n, total int) { packs = max(packs, n) }})
+	found, err := Check(t.Context(), repo, Options{ReadData: readData, Progress: func(p Progress) { packs = max(packs, p.Packs) }})
 	must(t, err)
 	if readData != (packs > 0) {
 		t.Errorf("%d packs were read; ReadData is %v", packs, readData)
@@ -112,7 +112,7 @@ func TestDamageIsNamed(t *testing.T) {
 		{
 			what: "flipped bit in the header of a pack", pick: dataPack(record),
 			change: func(*repository.Repository) func([]byte) []byte { return flip(-10) },
-			err:    digest.ErrMismatch, paths: []string{}, readData: true,
+			err:    ErrHeader, paths: []string{},
 		},
 		{
 			what: "cut pack", pick: dataPack(record),

@@ -2,159 +2,244 @@ package check
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"path"
+	"sync"
 
-	"dengbei/chunkstore/digest"
+	"golang.org/x/sync/errgroup"
+
+	"dengbei/chunkstore"
 	"dengbei/chunkstore/repository"
 )
 
-// snapshots follows every snapshot to the last blob and names the paths that suffer.
-func (c *checker) snapshots(ctx context.Context) error {
-	all, unreadable, err := c.repo.Snapshots(ctx)
-	if err != nil {
+// maxDepth bounds how deep directories are followed. A path of 4096 bytes, the most that Linux takes, has 2048 of them.
+const maxDepth = 4096
+
+// What is known of a tree, in an idSet.
+const (
+	treeSeen = iota + 1 // to be loaded or loaded
+	treeSound
+	treeHurt // it, or something in or below it, is bad
+)
+
+// forest follows the trees of all snapshots, each once however many share it, several at a time.
+type forest struct {
+	c *checker
+
+	mu     sync.Mutex // guards what follows; not held while a tree is loaded
+	more   *sync.Cond // something was pushed, or nothing is left
+	stack  []nested
+	active int // trees being loaded
+	seen   *idSet
+	trees  int
+	hurt   bool
+	ended  bool
+}
+
+// nested is a tree and how deep it lies where it was met first.
+type nested struct {
+	id    repository.ID
+	depth int
+}
+
+// references follows every snapshot to the last blob, without asking yet which paths suffer.
+func (c *checker) references(ctx context.Context) error {
+	f := &forest{c: c, seen: newIDSet()}
+	f.more = sync.NewCond(&f.mu)
+	for _, sn := range c.snapshots {
+		f.push([]repository.ID{sn.Tree}, 0)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	stop := context.AfterFunc(gctx, f.end)
+	defer stop()
+	for range workers() {
+		g.Go(func() error {
+			for {
+				t, ok := f.pop()
+				if !ok {
+					return gctx.Err()
+				}
+				if err := f.visit(gctx, t); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	if err := g.Wait(); err != nil {
 		return err
 	}
-	for _, u := range unreadable {
-		c.find(u.Name, u.Err)
-	}
-	for _, sn := range all {
-		hurt, err := c.tree(ctx, sn.Tree)
-		if err != nil {
-			return err
-		}
-		if hurt {
-			if err := c.blame(ctx, sn, sn.Tree, "/"); err != nil {
-				return err
-			}
-		}
-	}
+	c.report.Trees, c.spoiled = f.trees, f.hurt
 	return nil
 }
 
-// tree reports whether something in or below a tree is bad. Each tree is read once, however many snapshots share it.
-func (c *checker) tree(ctx context.Context, id repository.ID) (bool, error) {
-	if hurt, seen := c.trees[id]; seen {
-		return hurt, nil
-	}
-	if err := ctx.Err(); err != nil {
-		return false, err
-	}
-	t, err := c.load(ctx, id)
-	if err != nil {
-		return false, err
-	}
-	hurt := t == nil
-	if t != nil {
-		for i := range t.Nodes {
-			n := &t.Nodes[i]
-			below := false
-			if n.Type == repository.TypeDir && n.Subtree != nil {
-				if below, err = c.tree(ctx, *n.Subtree); err != nil {
-					return false, err
-				}
-			}
-			hurt = hurt || below || c.node(n) != nil
+// push enters trees that were not seen yet.
+func (f *forest) push(ids []repository.ID, depth int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, id := range ids {
+		if f.seen.get(id) != 0 {
+			continue
 		}
+		f.seen.put(id, treeSeen)
+		f.stack = append(f.stack, nested{id, depth})
 	}
-	c.trees[id] = hurt
-	return hurt, nil
+	f.more.Broadcast()
 }
 
-// load returns a tree, or nil after noting why it cannot be read.
+// pop waits for a tree to visit; there is none any more when it returns false.
+func (f *forest) pop() (nested, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.stack) == 0 && f.active > 0 && !f.ended {
+		f.more.Wait()
+	}
+	if len(f.stack) == 0 || f.ended {
+		return nested{}, false
+	}
+	t := f.stack[len(f.stack)-1]
+	f.stack = f.stack[:len(f.stack)-1]
+	f.active++
+	return t, true
+}
+
+// end has everybody stop.
+func (f *forest) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+	f.more.Broadcast()
+}
+
+// done counts a visited tree.
+func (f *forest) done(hurt bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.active--
+	f.trees++
+	f.hurt = f.hurt || hurt
+	if f.active == 0 {
+		f.more.Broadcast()
+	}
+}
+
+func (f *forest) visit(ctx context.Context, at nested) error {
+	hurt := true
+	defer func() { f.done(hurt) }()
+	if at.depth > maxDepth {
+		return nil
+	}
+	t, err := f.c.load(ctx, at.id)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return nil
+	}
+	hurt = false
+	var below []repository.ID
+	for i := range t.Nodes {
+		n := &t.Nodes[i]
+		if n.Type == repository.TypeDir && n.Subtree != nil {
+			below = append(below, *n.Subtree)
+		}
+		hurt = hurt || f.c.node(n) != nil
+	}
+	f.push(below, at.depth+1)
+	return nil
+}
+
+// load returns a tree. One that none of its packs yields at the second attempt either is entered as bad, and the packs
+// are found.
 func (c *checker) load(ctx context.Context, id repository.ID) (*repository.Tree, error) {
-	key := blobKey{repository.TreeBlob, id}
-	if _, known := c.bad[key]; known {
-		return nil, nil
+	at := c.repo.Locate(repository.TreeBlob, id)
+	t, first := c.repo.LoadTree(ctx, id)
+	if first == nil || ctx.Err() != nil || len(at) == 0 {
+		return t, first
 	}
 	t, err := c.repo.LoadTree(ctx, id)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	if err == nil {
+		c.find(at[0].Pack, fmt.Errorf("%w (%w)", ErrUnsteady, first), true)
 		return t, nil
 	}
-	b := badBlob{err: err}
-	for _, l := range c.repo.Locate(repository.TreeBlob, id) {
-		c.find(l.Pack, err)
-		b.packs = append(b.packs, l.Pack)
+	for _, l := range at {
+		c.find(l.Pack, err, false)
+		if p := c.pack(repository.IDOf(l.Pack.ID)); p != nil {
+			c.spoil(p, []repository.PackedBlob{l.Blob})
+		}
 	}
-	c.bad[key] = b
-	return nil, nil
+	return nil, err
+}
+
+// flaw is why a node or tree cannot be restored. Without packs it is its snapshot's.
+type flaw struct {
+	packs []chunkstore.Name
+	err   error
 }
 
 // node returns what is wrong with a node itself, nil if nothing is.
-func (c *checker) node(n *repository.Node) *badBlob {
+func (c *checker) node(n *repository.Node) *flaw {
 	if err := n.CheckName(); err != nil {
-		return &badBlob{err: err}
+		return &flaw{err: err}
 	}
 	switch n.Type {
 	case repository.TypeDir:
 		if n.Subtree == nil {
-			return &badBlob{err: fmt.Errorf("directory names no tree: %w", repository.ErrUnreadable)}
+			return &flaw{err: fmt.Errorf("directory names no tree: %w", repository.ErrUnreadable)}
 		}
 	case repository.TypeFile:
-		var size int64
+		var size uint64
 		for _, id := range n.Content {
-			if b, ok := c.bad[blobKey{repository.DataBlob, id}]; ok {
-				return &b
-			}
 			at := c.repo.Locate(repository.DataBlob, id)
-			if len(at) == 0 {
-				return &badBlob{err: fmt.Errorf("blob %s: %w", id, repository.ErrNoBlob)}
+			if f := c.blob(id, at); f != nil {
+				return f
 			}
-			size += at[0].Blob.PlainBytes()
+			size += uint64(at[0].Blob.PlainBytes())
 		}
-		if uint64(size) != n.SizeBytes {
-			return &badBlob{err: fmt.Errorf("%d bytes of content, want %d: %w", size, n.SizeBytes, ErrSize)}
+		if size != n.SizeBytes {
+			return &flaw{err: fmt.Errorf("%d bytes of content, want %d: %w", size, n.SizeBytes, ErrSize)}
 		}
 	}
 	return nil
 }
 
-// blame enters the bad paths below dir into the findings. What no pack is to blame for is the snapshot's.
-func (c *checker) blame(ctx context.Context, sn *repository.Snapshot, tree repository.ID, dir string) error {
-	if b, ok := c.bad[blobKey{repository.TreeBlob, tree}]; ok {
-		c.affect(&b, sn, dir)
+// blob returns why a blob cannot be had, nil if it can.
+func (c *checker) blob(id repository.ID, at []repository.Location) *flaw {
+	if len(at) == 0 {
+		return &flaw{err: fmt.Errorf("blob %s: %w", id, repository.ErrNoBlob)}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.bad) == 0 && !c.lost || c.sound(at) {
 		return nil
 	}
-	t, err := c.load(ctx, tree)
-	if err != nil || t == nil {
-		return err
+	f := &flaw{err: fmt.Errorf("blob %s: %w", id, repository.ErrDamaged)}
+	for _, l := range at {
+		f.packs = append(f.packs, l.Pack)
 	}
-	for i := range t.Nodes {
-		n := &t.Nodes[i]
-		if b := c.node(n); b != nil {
-			name := n.Name
-			if n.CheckName() != nil {
-				name = fmt.Sprintf("%q", name)
-			}
-			c.affect(b, sn, path.Join(dir, name))
-			continue
-		}
-		if n.Type == repository.TypeDir && c.trees[*n.Subtree] {
-			if err := c.blame(ctx, sn, *n.Subtree, path.Join(dir, n.Name)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return f
 }
 
-func (c *checker) affect(b *badBlob, sn *repository.Snapshot, at string) {
-	if len(b.packs) == 0 {
-		c.find(sn.Name(), fmt.Errorf("%s: %w", at, b.err)).add(sn.ID, at)
-		return
+// tree returns why a tree cannot be had, nil if it can.
+func (c *checker) tree(ctx context.Context, id repository.ID) (*repository.Tree, *flaw, error) {
+	at := c.repo.Locate(repository.TreeBlob, id)
+	if f := c.blob(id, at); f != nil {
+		return nil, f, nil
 	}
-	for _, name := range b.packs {
-		c.find(name, b.err).add(sn.ID, at)
+	t, err := c.repo.LoadTree(ctx, id)
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil, ctx.Err()
+	case err == nil:
+		return t, nil, nil
+	case errors.Is(err, repository.ErrDamaged):
+		f := &flaw{err: err}
+		for _, l := range at {
+			f.packs = append(f.packs, l.Pack)
+		}
+		return nil, f, nil
 	}
-}
-
-func (f *Finding) add(snapshot digest.Digest, at string) {
-	if len(f.Affects) == MaxAffected {
-		f.More++
-		return
-	}
-	f.Affects = append(f.Affects, Affected{snapshot, at})
+	return nil, &flaw{err: err}, nil // sound bytes that are no tree: whoever wrote them is to blame
 }
