@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dengbei/cmd/dengbei/term"
+	"dengbei/node/launch"
 	"dengbei/node/nodepb"
 )
 
@@ -56,7 +57,7 @@ type demo struct {
 	verifier string // dengbei-verify
 	started  time.Time
 
-	launcher *launcher
+	launcher *launch.Launcher
 	centres  []*demoCentre
 
 	input      demoInput
@@ -210,7 +211,7 @@ type demoStep struct {
 }
 
 func (d *demo) run(ctx context.Context) error {
-	d.launcher = newLauncher()
+	d.launcher = launch.New()
 	for _, s := range []demoStep{
 		{"find the input", d.gather},
 		{"found the network and start five centres", d.found},
@@ -306,7 +307,7 @@ func (d *demo) serve(ctx context.Context) {
 	}
 	select {
 	case <-ctx.Done():
-	case <-d.launcher.died:
+	case <-d.launcher.Died():
 		d.say("a centre ended by itself; see its log in %s", d.dir)
 	}
 }

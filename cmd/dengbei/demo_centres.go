@@ -2,10 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -13,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"dengbei/node/config"
+	"dengbei/node/launch"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 )
@@ -37,7 +35,7 @@ type demoCentre struct {
 
 	config   config.Config
 	file     string // configuration
-	proc     *process
+	proc     *launch.Process
 	operator *rpc.Client
 	officer  *rpc.Client // with the registrar's credential
 }
@@ -65,7 +63,7 @@ func (d *demo) centre(code string) *demoCentre {
 // found makes five configurations, the network and the members, and starts all five.
 func (d *demo) found(ctx context.Context) error {
 	d.centres = demoCentres()
-	ports, err := freePorts(3 * len(d.centres))
+	ports, err := launch.FreePorts(3 * len(d.centres))
 	if err != nil {
 		return err
 	}
@@ -106,7 +104,7 @@ func (d *demo) found(ctx context.Context) error {
 		if c.voter {
 			role = "voter"
 		}
-		d.more("%s  %-8s  %-9s  pid %-7d  peer %s  %s", c.code, c.level, role, c.proc.cmd.Process.Pid, c.config.Peer.Listen, c.name)
+		d.more("%s  %-8s  %-9s  pid %-7d  peer %s  %s", c.code, c.level, role, c.proc.PID(), c.config.Peer.Listen, c.name)
 	}
 	return nil
 }
@@ -174,7 +172,8 @@ func (d *demo) enrol(ctx context.Context, by, c *demoCentre, replace bool) error
 
 // start runs a centre's node and waits until it serves and knows a leader.
 func (d *demo) start(ctx context.Context, c *demoCentre) error {
-	p, err := d.launcher.node(d.exe, c.file, filepath.Join(d.dir, c.code+".log"))
+	logFile := filepath.Join(d.dir, c.code+".log")
+	p, err := d.launcher.Node(d.exe, c.file, logFile)
 	if err != nil {
 		return err
 	}
@@ -186,8 +185,8 @@ func (d *demo) start(ctx context.Context, c *demoCentre) error {
 		return err
 	}
 	return until(ctx, time.Minute, c.code+" knows a leader", func(ctx context.Context) (bool, error) {
-		if !p.running() {
-			return false, fmt.Errorf("node of %s ended; its log ends with: %s", c.code, tail(p.log))
+		if !p.Running() {
+			return false, fmt.Errorf("node of %s ended; its log ends with: %s", c.code, launch.Tail(logFile, 3))
 		}
 		s, err := c.operator.Network.Status(ctx, &nodepb.StatusRequest{})
 		return err == nil && s.GetQuorum(), err
@@ -276,45 +275,13 @@ func (d *demo) stop() {
 	var g errgroup.Group
 	for _, c := range d.centres {
 		if c.proc != nil {
-			g.Go(func() error { return c.proc.stop(8 * time.Second) })
+			g.Go(func() error { return c.proc.Stop(8 * time.Second) })
 		}
 	}
 	if err := g.Wait(); err != nil {
 		d.say("%v", err)
 	}
 	if d.launcher != nil {
-		d.launcher.close()
+		d.launcher.Close()
 	}
-}
-
-// freePorts finds ports on the loopback address that are free for TCP and UDP. They lie below the range from which systems take the ports of outgoing
-// connections, so none of those can take one away while a node is down.
-func freePorts(n int) ([]int, error) {
-	const lowest, highest = 20000, 32000
-	var ports []int
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			l.Close()
-		}
-	}()
-	for range 50 * n {
-		if len(ports) == n {
-			return ports, nil
-		}
-		port := lowest + rand.IntN(highest-lowest)
-		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		held = append(held, l) // until all are found, so that none comes twice
-		u, err := net.ListenPacket("udp", addr)
-		if err != nil {
-			continue
-		}
-		u.Close()
-		ports = append(ports, port)
-	}
-	return nil, errors.New("found too few free ports on 127.0.0.1")
 }

@@ -59,7 +59,7 @@ func (d *demo) destroy(ctx context.Context) error {
 	c := d.centre(lostCentre)
 	d.cases.during = d.arrive(ctx)
 	d.report.LostCentre = lostCentre
-	if err := c.proc.kill(); err != nil {
+	if err := c.proc.Kill(); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(c.config.DataDir); err != nil {

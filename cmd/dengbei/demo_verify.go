@@ -107,14 +107,11 @@ func isNotPermitted(err error) bool {
 // runVerifier returns what the program printed. That a certificate does not hold is for the caller to read there.
 func (d *demo) runVerifier(ctx context.Context, attr *syscall.SysProcAttr, args []string) ([]byte, error) {
 	noNetwork := attr != nil
-	if attr == nil {
-		attr = childAttr()
-	}
 	cmd := exec.CommandContext(ctx, d.verifier, args...)
 	cmd.SysProcAttr = attr
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := d.launcher.start(cmd); err != nil {
+	if err := d.launcher.Start(cmd); err != nil {
 		if noNetwork {
 			return nil, &errVerifierStart{err}
 		}

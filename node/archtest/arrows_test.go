@@ -63,12 +63,13 @@ func arrows() map[string][]string {
 			"replication/manifest", "replication/replicationpb",
 		},
 		"node":          {"node/...", "chunkstore", "chunkstore/...", "registry", "registry/...", "replication", "replication/..."},
+		"node/launch":   {},
 		"node/nodetest": {"node", "node/config"},
 
 		"cmd/dengbei/term": {},
 		"cmd/dengbei/repo": {"cmd/dengbei/term", "chunkstore", "chunkstore/..."}, // works without any node
 		"cmd/dengbei": {
-			"cmd/dengbei/term", "cmd/dengbei/repo", "node", "node/config", "node/identity", "node/nodepb", "node/rpc", "chunkstore", "chunkstore/...", "registry", "registry/...",
+			"cmd/dengbei/term", "cmd/dengbei/repo", "node", "node/config", "node/identity", "node/launch", "node/nodepb", "node/rpc", "chunkstore", "chunkstore/...", "registry", "registry/...",
 		},
 		"cmd/dengbei-verify": {"chunkstore/digest", "registry/certificate", "registry/tlog"},
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"dengbei/node/config"
+	"dengbei/node/launch"
 	"dengbei/node/nodepb"
 	"dengbei/node/rpc"
 )
@@ -27,7 +28,7 @@ type Centre struct {
 	log     string
 
 	mu       sync.Mutex // guards the rest, held for an instant
-	process  *process
+	process  *launch.Process
 	serverID string
 }
 
@@ -93,7 +94,8 @@ func (c *Centre) enrol(ctx context.Context, by *Centre, replace bool) error {
 
 // start runs the node until its ports listen, and opens a client to it.
 func (c *Centre) start(ctx context.Context) error {
-	p, err := c.network.launcher.node(c.network.Programs.Dengbei, c.File, c.log)
+	p, err := c.network.launcher.Node(c.network.Programs.Dengbei, c.File, c.log,
+		"GORACE=halt_on_error=1") // of a race build: a node with a race ends at once
 	if err != nil {
 		return err
 	}
@@ -134,10 +136,10 @@ func (c *Centre) close() error {
 	}
 	var err error
 	if p := c.running(); p != nil {
-		if p.died() {
-			err = fmt.Errorf("the node of %s ended by itself: %s", c.Code, p.cmd.ProcessState)
+		if p.Died() {
+			err = fmt.Errorf("the node of %s ended by itself: %s", c.Code, launch.Tail(c.log, 1))
 		}
-		err = errors.Join(err, p.kill())
+		err = errors.Join(err, p.Kill())
 	}
 	if c.Link != nil {
 		err = errors.Join(err, c.Link.close())
@@ -145,7 +147,7 @@ func (c *Centre) close() error {
 	return err
 }
 
-func (c *Centre) running() *process {
+func (c *Centre) running() *launch.Process {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.process
@@ -154,7 +156,7 @@ func (c *Centre) running() *process {
 // Running reports whether the centre's process runs.
 func (c *Centre) Running() bool {
 	p := c.running()
-	return p != nil && p.running()
+	return p != nil && p.Running()
 }
 
 // ServerID is the centre's identity since its last start; empty if nobody has asked for its status.
@@ -179,7 +181,7 @@ func (c *Centre) Status(ctx context.Context) (*nodepb.StatusReply, error) {
 // Kill ends the node with SIGKILL and returns when it is gone.
 func (c *Centre) Kill(t testing.TB) {
 	t.Helper()
-	if err := c.running().kill(); err != nil {
+	if err := c.running().Kill(); err != nil {
 		t.Fatalf("kill %s: %v", c.Code, err)
 	}
 }
@@ -187,7 +189,7 @@ func (c *Centre) Kill(t testing.TB) {
 // Stop ends the node as an operator would. A node that does not end by itself fails the test.
 func (c *Centre) Stop(t testing.TB) {
 	t.Helper()
-	if err := c.running().stop(); err != nil {
+	if err := c.running().Stop(20 * time.Second); err != nil {
 		t.Fatalf("stop %s: %v", c.Code, err)
 	}
 }

@@ -69,7 +69,7 @@ func (n *Network) run(ctx context.Context, exe string, args ...string) (output, 
 	cmd := exec.CommandContext(ctx, exe, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := n.launcher.start(cmd)
+	err := n.launcher.Start(cmd)
 	if err == nil {
 		err = cmd.Wait()
 	}

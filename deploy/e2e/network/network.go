@@ -3,8 +3,6 @@ package network
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -13,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"dengbei/node/launch"
 	"dengbei/node/nodepb"
 )
 
@@ -49,7 +48,7 @@ type Network struct {
 	Programs Programs
 	Centres  []*Centre
 	dir      string
-	launcher *launcher
+	launcher *launch.Launcher
 }
 
 // Start founds a network of the given centres, starts a process for each, and returns when all of them serve, know a
@@ -62,7 +61,7 @@ func Start(t testing.TB, p Programs, specs []Spec) *Network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &Network{Programs: p, dir: dir, launcher: newLauncher()}
+	n := &Network{Programs: p, dir: dir, launcher: launch.New()}
 	t.Cleanup(func() { n.close(t) })
 	if err := n.found(t.Context(), specs); err != nil {
 		t.Fatalf("start the network: %v", err)
@@ -87,7 +86,7 @@ func (n *Network) Path(elem ...string) string {
 
 func (n *Network) found(ctx context.Context, specs []Spec) error {
 	const portsEach = 5
-	ports, err := freePorts(portsEach * len(specs))
+	ports, err := launch.FreePorts(portsEach * len(specs))
 	if err != nil {
 		return err
 	}
@@ -194,10 +193,10 @@ func (n *Network) close(t testing.TB) {
 		})
 	}
 	wg.Wait()
-	n.launcher.close()
+	n.launcher.Close()
 	if t.Failed() {
 		for _, c := range n.Centres {
-			t.Logf("the log of %s ends with:\n%s", c.Code, tail(c.log))
+			t.Logf("the log of %s ends with:\n%s", c.Code, launch.Tail(c.log, 15))
 		}
 	}
 	kept := "nothing"
@@ -266,7 +265,7 @@ func (n *Network) KillAll(t testing.TB) {
 	t.Helper()
 	var g errgroup.Group
 	for _, c := range n.Centres {
-		g.Go(func() error { return c.running().kill() })
+		g.Go(func() error { return c.running().Kill() })
 	}
 	if err := g.Wait(); err != nil {
 		t.Fatalf("kill all: %v", err)
@@ -288,37 +287,6 @@ func (n *Network) StartAll(t testing.TB) {
 	if err := g.Wait(); err != nil {
 		t.Fatalf("start all: %v", err)
 	}
-}
-
-// freePorts finds ports of the loopback address that are free for TCP and UDP, below the range from which systems take
-// the ports of outgoing connections: none of those may take a port while its node is down.
-func freePorts(n int) ([]int, error) {
-	const lowest, highest = 20000, 32000
-	var ports []int
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			l.Close()
-		}
-	}()
-	for range 50 * n {
-		if len(ports) == n {
-			return ports, nil
-		}
-		port := lowest + rand.IntN(highest-lowest)
-		l, err := net.Listen("tcp", loopback(port))
-		if err != nil {
-			continue
-		}
-		held = append(held, l) // until all are found, so that none comes twice
-		u, err := net.ListenPacket("udp", loopback(port))
-		if err != nil {
-			continue
-		}
-		u.Close()
-		ports = append(ports, port)
-	}
-	return nil, fmt.Errorf("fewer than %d ports of 127.0.0.1 are free", n)
 }
 
 func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }

@@ -1,17 +1,15 @@
 package main
 
-import "syscall"
+import (
+	"syscall"
 
-// childAttr puts a child into a process group of its own, so that a Ctrl-C meant for the demo ends it in order, and has the kernel kill it
-// if the demo is killed.
-func childAttr() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-}
+	"dengbei/node/launch"
+)
 
 // withoutNetwork takes every network interface but a loopback that is down away from a child: as root in a new network namespace, otherwise in a
 // new user namespace too.
 func withoutNetwork(uid, gid int) *syscall.SysProcAttr {
-	attr := childAttr()
+	attr := launch.Attr()
 	attr.Cloneflags = syscall.CLONE_NEWNET
 	if uid != 0 {
 		attr.Cloneflags |= syscall.CLONE_NEWUSER

@@ -1,0 +1,9 @@
+package launch
+
+import "syscall"
+
+// Attr puts a child into a process group of its own, so that a Ctrl-C meant for the parent ends it in order, and has the
+// kernel kill it if the parent is killed.
+func Attr() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
