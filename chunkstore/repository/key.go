@@ -258,7 +258,7 @@ func (r *Repository) keyFiles(ctx context.Context) ([]listedKey, error) {
 // rank orders keys for trying: junk, which costs nothing, is at the front and so always reported.
 func (k listedKey) rank(hint string) int {
 	switch {
-	case k.file == nil:
+	case k.err != nil || k.file == nil:
 		return -2
 	case hint != "" && strings.HasPrefix(k.name.ID.Hex(), hint):
 		return -1
