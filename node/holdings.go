@@ -245,7 +245,7 @@ func (h *holdings) store(id string, create bool) (*backupStore, error) {
 			return nil, fmt.Errorf("repository %s: %w", id, err)
 		}
 		files, err = chunkstore.Create(dir)
-		if errors.Is(err, chunkstore.ErrNotRepository) {
+		if errors.Is(err, chunkstore.ErrExists) {
 			files, err = chunkstore.Open(dir)
 		}
 	} else {
@@ -253,6 +253,10 @@ func (h *holdings) store(id string, create bool) (*backupStore, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", id, storeError(err))
+	}
+	held := r.GetOwner() != h.cfg.Centre
+	if err := markRepository(files, chunkstore.Owner{Repository: id, Centre: r.GetOwner(), Held: held}); err != nil {
+		return nil, err
 	}
 	s := &backupStore{files: files, docs: h.docs}
 	for _, f := range r.GetFiles() {

@@ -200,11 +200,23 @@ func (k *keeper) create(ctx context.Context, id, class string, epoch uint32) (*o
 // was away, or the reply was lost. The config is the last file that is made.
 func (k *keeper) createFiles(id string) (*chunkstore.Files, error) {
 	if _, err := os.Stat(filepath.Join(k.dir(id), "config")); err == nil {
-		return chunkstore.Open(k.dir(id))
+		return k.openFiles(id)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return chunkstore.Create(k.dir(id))
+	if _, err := chunkstore.Create(k.dir(id)); err != nil {
+		return nil, err
+	}
+	return k.openFiles(id)
+}
+
+// openFiles opens the directory of a repository of this centre and marks it as the node's.
+func (k *keeper) openFiles(id string) (*chunkstore.Files, error) {
+	files, err := chunkstore.Open(k.dir(id))
+	if err != nil {
+		return nil, err
+	}
+	return files, markRepository(files, chunkstore.Owner{Repository: id, Centre: k.cfg.Centre})
 }
 
 func readName(ctx context.Context, files *chunkstore.Files, n chunkstore.Name) ([]byte, error) {
@@ -252,7 +264,7 @@ func (k *keeper) load(ctx context.Context, id, class string) (*ownRepository, er
 	if _, err := os.Stat(k.closedMark(id)); err != nil && !whole {
 		return nil, fmt.Errorf("repository %s: the document of its newest manifest is missing here: %w", id, rpc.ErrLost)
 	}
-	files, err := chunkstore.Open(k.dir(id))
+	files, err := k.openFiles(id)
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", id, err)
 	}
