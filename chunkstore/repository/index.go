@@ -33,25 +33,39 @@ type IndexedPack struct {
 	Time time.Time `json:"time,omitzero"`
 }
 
+// check refuses what cannot be, without the blobs.
+func (p *IndexedPack) check() error {
+	if p.ID.IsZero() {
+		return fmt.Errorf("pack without ID: %w", ErrUnreadable)
+	}
+	if len(p.Blobs) > maxPackedBlobs {
+		return fmt.Errorf("pack %s of %d blobs: %w", p.ID, len(p.Blobs), ErrTooLarge)
+	}
+	return nil
+}
+
+// checkIndexed refuses what no pack can hold.
+func checkIndexed(b PackedBlob) error {
+	if b.ID.IsZero() {
+		return fmt.Errorf("blob without ID: %w", ErrUnreadable)
+	}
+	return b.check()
+}
+
 func (f *IndexFile) check() error {
 	for _, packs := range [][]IndexedPack{f.Packs, f.PacksToDelete} {
 		for _, p := range packs {
+			if err := p.check(); err != nil {
+				return fmt.Errorf("index: %w", err)
+			}
 			for _, b := range p.Blobs {
-				if err := b.check(); err != nil {
+				if err := checkIndexed(b); err != nil {
 					return fmt.Errorf("index: pack %s: %w", p.ID, err)
 				}
 			}
 		}
 	}
 	return nil
-}
-
-func decodeIndex(b []byte) (*IndexFile, error) {
-	f := new(IndexFile)
-	if err := json.Unmarshal(b, f); err != nil {
-		return nil, fmt.Errorf("index: %w: %w", err, ErrUnreadable)
-	}
-	return f, f.check()
 }
 
 // LoadIndexFile reads one index file.
