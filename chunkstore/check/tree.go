@@ -190,6 +190,9 @@ func (c *checker) node(n *repository.Node) *flaw {
 			return &flaw{err: fmt.Errorf("directory names no tree: %w", repository.ErrUnreadable)}
 		}
 	case repository.TypeFile:
+		if n.Content == nil { // an empty file has an empty list
+			return &flaw{err: fmt.Errorf("file has no list of blobs: %w", repository.ErrUnreadable)}
+		}
 		var size uint64
 		for _, id := range n.Content {
 			at := c.repo.Locate(repository.DataBlob, id)
