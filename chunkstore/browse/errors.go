@@ -15,6 +15,13 @@ var (
 	// ErrNoPath is returned for a path that a snapshot does not hold.
 	ErrNoPath = errors.New("no such path in the snapshot")
 
+	// ErrObject is returned for text that is no ID of a blob or pack, nor the beginning of one.
+	ErrObject = errors.New("not an ID or the beginning of one")
+
+	// ErrSkipDir is returned by a visit function for a directory to leave out what the directory holds. For anything else
+	// it means nothing.
+	ErrSkipDir = errors.New("skip this directory")
+
 	// ErrNotDirectory is returned where a directory is needed and something else lies there.
 	ErrNotDirectory = errors.New("not a directory")
 )
