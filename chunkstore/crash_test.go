@@ -1,6 +1,7 @@
 package chunkstore_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -258,6 +259,11 @@ func (s *scene) examine(c chunktest.Crash) error {
 	for p, b := range c.Files {
 		if err := named(p, b); err != nil {
 			return err
+		}
+		if filepath.Base(p) == "README.txt" {
+			if whole, err := os.ReadFile(filepath.Join(s.root, p)); err != nil || !bytes.Equal(b, whole) {
+				return fmt.Errorf("%s holds %d bytes, not the sheet (%v)", p, len(b), err)
+			}
 		}
 	}
 	dir := s.place(c)

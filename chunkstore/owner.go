@@ -43,38 +43,10 @@ func MarkOwned(dir string, o Owner) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
 		return nil
 	}
-	if err := writeFile(path, text); err != nil {
+	if err := replaceFile(LocalDisk{}, path, text); err != nil {
 		return fmt.Errorf("mark repository: %w", full(err))
 	}
 	return nil
-}
-
-// writeFile replaces a file that is not named by its content, durably.
-func writeFile(path string, text []byte) error {
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(path+".tmp", path)
-	}
-	if err != nil {
-		os.Remove(path + ".tmp")
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // OwnerOf returns the mark of the repository directory dir. It gives an error matching [fs.ErrNotExist] where there is

@@ -17,12 +17,19 @@ var sheet []byte
 func WriteSheet(dir string) error { return writeSheet(LocalDisk{}, dir) }
 
 func writeSheet(disk Disk, dir string) error {
-	path := filepath.Join(dir, sheetName)
+	if err := replaceFile(disk, filepath.Join(dir, sheetName), sheet); err != nil {
+		return fmt.Errorf("write restore sheet: %w", full(err))
+	}
+	return nil
+}
+
+// replaceFile writes a file that is not named by its content, durably: path is the old text or the new.
+func replaceFile(disk Disk, path string, text []byte) error {
 	f, err := disk.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
-		return fmt.Errorf("write restore sheet: %w", err)
+		return err
 	}
-	_, err = f.Write(sheet)
+	_, err = f.Write(text)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -34,7 +41,7 @@ func writeSheet(disk Disk, dir string) error {
 	}
 	if err != nil {
 		disk.Remove(path + ".tmp")
-		return fmt.Errorf("write restore sheet: %w", full(err))
+		return err
 	}
-	return disk.SyncDir(dir)
+	return disk.SyncDir(filepath.Dir(path))
 }
