@@ -46,8 +46,8 @@ func (r SnapshotResult) Sound() bool { return !r.Lost && len(r.Changes) == 0 }
 
 // Change is something that a repaired snapshot does not have any more.
 type Change struct {
-	Path string
-	What string
+	Path string `json:"path"`
+	What string `json:"what"`
 }
 
 // Snapshots writes a new snapshot, with the tag [RepairedTag], for each of list that cannot be restored whole: files
