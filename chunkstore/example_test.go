@@ -78,11 +78,7 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	for _, o := range result.Outcomes {
-		fmt.Println(o.Path, o.Type, o.Bytes, o.Err)
-	}
+	fmt.Println(result.Files, "file,", result.Dirs, "directories,", result.FileBytes, "bytes")
 	// Output:
-	// /records dir 0 <nil>
-	// /records/330102-1 dir 0 <nil>
-	// /records/330102-1/deed.txt file 6 <nil>
+	// 1 file, 2 directories, 6 bytes
 }

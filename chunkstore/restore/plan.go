@@ -3,8 +3,9 @@ package restore
 import (
 	"cmp"
 	"fmt"
-	"iter"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"dengbei/chunkstore"
 	"dengbei/chunkstore/repository"
@@ -16,100 +17,173 @@ const (
 	maxRunBytes = 4 << 20
 )
 
-// piece is a place in a file that a blob goes to.
+// file is a file to restore.
+type file struct {
+	dir     *dir
+	name    string
+	attrs   attributes
+	size    int64
+	content []repository.ID
+	was     int64 // size of what lies there and is rewritten where it differs; -1 if a new file is made
+
+	// unfinished says that it carries its unfinished name until it is whole.
+	unfinished bool
+
+	// replaces says that something else of its name is there.
+	replaces bool
+
+	// resumed says that an unfinished file of an earlier run is gone on with.
+	resumed bool
+
+	// touched says that something is to be written.
+	touched bool
+
+	left  atomic.Int32 // pieces to write
+	holes atomic.Bool  // pieces were left out, so that the size has to be set
+
+	mu    sync.Mutex // guards what follows; held while the file is made
+	made  bool
+	state state
+}
+
+// state of a file.
+type state uint8
+
+const (
+	pending state = iota
+	written       // whole; it may wait for its name
+	failed
+	skipped
+)
+
+// disk is the name of f in the target now.
+func (f *file) disk() string {
+	if f.unfinished {
+		return unfinishedName(f.name)
+	}
+	return f.name
+}
+
+func (f *file) path() string { return f.dir.join(f.name) }
+
+// piece is a place in a file that a blob goes to. There is one for each chunk that is to be written, so they are small
+// and hold no pointers.
 type piece struct {
-	file   *file
-	offset int64
+	pack           uint32 // position in plan.packs
+	offset, length uint32 // in the pack
+	plain          uint32 // uncompressed size, 0 if stored as it is
+	file           uint32 // position in plan.files
+	index          uint32 // in the file's content
+	at             int64  // in the file
 }
 
-// blobWork is a blob and all the places it goes to; it is read once.
-type blobWork struct {
-	blob   repository.PackedBlob
+// plan is what a restore has to do. Everything in it is a few hundred bytes per file and 32 per chunk.
+type plan struct {
+	mu     sync.Mutex // guards what follows while trees are read
+	made   []*dir     // parents first
+	files  []*file
 	pieces []piece
+	packs  []chunkstore.Name // in the order in which files first need them
+	known  map[chunkstore.Name]uint32
+	proofs []*file // files that exist and whose content is to be compared
+	aside  []*file // of them, those to be rewritten in place
+	firsts map[linkKey]*file
+	links  []hardLink
+	doomed []extra
 }
 
-// packWork is what is wanted of one pack.
-type packWork struct {
-	name  chunkstore.Name
-	blobs []*blobWork
+// linkKey says which files of the snapshot were one.
+type linkKey struct{ device, inode uint64 }
+
+// hardLink is a further name of a file.
+type hardLink struct {
+	dir  *dir
+	name string
+	to   *file
 }
 
-// packPlan sorts the blobs of files by pack, packs in the order in which files first need them.
-type packPlan struct {
-	repo  *repository.Repository
-	byID  map[repository.ID]*blobWork
-	packs map[chunkstore.Name]*packWork
-	order []*packWork
+// extra is something in the target that is not in the snapshot.
+type extra struct {
+	dir  *dir // nil once it is gone
+	name string
+	told bool // it was the user's, and that it is removed is told
 }
 
-func newPackPlan(repo *repository.Repository) *packPlan {
-	return &packPlan{repo: repo, byID: make(map[repository.ID]*blobWork), packs: make(map[chunkstore.Name]*packWork)}
+// blob returns p as [repository.Repository.DecodeBlob] wants it.
+func (p *plan) blob(at piece) repository.PackedBlob {
+	return repository.PackedBlob{ID: p.files[at.file].content[at.index], Type: repository.DataBlob,
+		Offset: at.offset, Length: at.length, UncompressedBytes: at.plain}
 }
 
-// add plans a file, all of it or, with an error, nothing.
-func (p *packPlan) add(f *file) error {
+// locate returns the pieces of a file, all or, with an error, none. Their pack and file are not set yet.
+func locate(repo *repository.Repository, f *file) ([]piece, []chunkstore.Name, error) {
+	pieces := make([]piece, len(f.content))
+	packs := make([]chunkstore.Name, len(f.content))
 	var size int64
-	for _, id := range f.node.Content {
-		if w := p.byID[id]; w != nil {
-			size += w.blob.PlainBytes()
+	for i, id := range f.content {
+		at := repo.Locate(repository.DataBlob, id)
+		if len(at) == 0 {
+			return nil, nil, fmt.Errorf("blob %s: %w", id, repository.ErrNoBlob)
+		}
+		b := at[0].Blob
+		pieces[i] = piece{offset: b.Offset, length: b.Length, plain: b.UncompressedBytes, index: uint32(i), at: size}
+		packs[i] = at[0].Pack
+		size += b.PlainBytes()
+	}
+	if size != f.size {
+		return nil, nil, fmt.Errorf("%d bytes of %d: %w", size, f.size, ErrSize)
+	}
+	return pieces, packs, nil
+}
+
+// addPieces takes f up, with the pieces that are to be written: those that same does not say are there already.
+func (p *plan) addPieces(f *file, pieces []piece, packs []chunkstore.Name, same []bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	number := uint32(len(p.files))
+	p.files = append(p.files, f)
+	n := int32(0)
+	for i, at := range pieces {
+		if same != nil && same[i] {
 			continue
 		}
-		at := p.repo.Locate(repository.DataBlob, id)
-		if len(at) == 0 {
-			return fmt.Errorf("blob %s: %w", id, repository.ErrNoBlob)
+		pack, ok := p.known[packs[i]]
+		if !ok {
+			pack = uint32(len(p.packs))
+			p.packs = append(p.packs, packs[i])
+			p.known[packs[i]] = pack
 		}
-		size += at[0].Blob.PlainBytes()
+		at.pack, at.file = pack, number
+		p.pieces = append(p.pieces, at)
+		n++
 	}
-	if uint64(size) != f.node.SizeBytes {
-		return fmt.Errorf("%d bytes of %d: %w", size, f.node.SizeBytes, ErrSize)
-	}
-	f.left = len(f.node.Content)
-	size = 0
-	for _, id := range f.node.Content {
-		w := p.byID[id]
-		if w == nil {
-			at := p.repo.Locate(repository.DataBlob, id)[0]
-			w = &blobWork{blob: at.Blob}
-			p.byID[id] = w
-			pack := p.packs[at.Pack]
-			if pack == nil {
-				pack = &packWork{name: at.Pack}
-				p.packs[at.Pack] = pack
-				p.order = append(p.order, pack)
-			}
-			pack.blobs = append(pack.blobs, w)
-		}
-		w.pieces = append(w.pieces, piece{f, size})
-		size += w.blob.PlainBytes()
-	}
-	return nil
+	f.left.Store(n)
+	f.touched = n > 0 || f.was != f.size
 }
 
-func (p *packPlan) sorted() []*packWork {
-	for _, pack := range p.order {
-		slices.SortFunc(pack.blobs, func(a, b *blobWork) int { return cmp.Compare(a.blob.Offset, b.blob.Offset) })
-	}
-	return p.order
+// sort puts the pieces in the order of packs.
+func (p *plan) sort() {
+	slices.SortFunc(p.pieces, func(a, b piece) int {
+		return cmp.Or(cmp.Compare(a.pack, b.pack), cmp.Compare(a.offset, b.offset), cmp.Compare(a.file, b.file), cmp.Compare(a.at, b.at))
+	})
 }
 
-// runs yields the blobs in stretches to read at once.
-func (p *packWork) runs() iter.Seq[[]*blobWork] {
-	return func(yield func([]*blobWork) bool) {
-		for start := 0; start < len(p.blobs); {
-			first := int64(p.blobs[start].blob.Offset)
-			end := start + 1
-			for ; end < len(p.blobs); end++ {
-				last, next := p.blobs[end-1].blob, p.blobs[end].blob
-				if int64(next.Offset) > int64(last.Offset)+int64(last.Length)+maxGapBytes ||
-					int64(next.Offset) < int64(last.Offset)+int64(last.Length) ||
-					int64(next.Offset)+int64(next.Length)-first > maxRunBytes {
-					break
-				}
-			}
-			if !yield(p.blobs[start:end]) {
-				return
-			}
-			start = end
+// nextRun returns where the run of pieces that starts at from ends: what is read from one pack at once.
+func (p *plan) nextRun(from int) (to int) {
+	first := p.pieces[from]
+	end := int64(first.offset) + int64(first.length)
+	for to = from + 1; to < len(p.pieces); to++ {
+		next := p.pieces[to]
+		if next.pack != first.pack {
+			break
 		}
+		if next.offset == p.pieces[to-1].offset && next.length == p.pieces[to-1].length {
+			continue // the same blob once more
+		}
+		if int64(next.offset) < end || int64(next.offset) > end+maxGapBytes || int64(next.offset)+int64(next.length)-int64(first.offset) > maxRunBytes {
+			break
+		}
+		end = int64(next.offset) + int64(next.length)
 	}
+	return to
 }

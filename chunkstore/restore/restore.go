@@ -2,96 +2,164 @@ package restore
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
-	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
+	"dengbei/chunkstore"
 	"dengbei/chunkstore/digest"
 	"dengbei/chunkstore/repository"
 )
 
+// Overwrite says what becomes of files that exist in the target. The names are stock restic's.
+type Overwrite string
+
+// The ways to treat files that exist.
+const (
+	OverwriteAlways    Overwrite = "always"     // compare the content of each, and rewrite what differs; the default
+	OverwriteIfChanged Overwrite = "if-changed" // the same, but a file of the right size and time is taken as equal
+	OverwriteIfNewer   Overwrite = "if-newer"   // only files that are older than in the snapshot
+	OverwriteNever     Overwrite = "never"
+)
+
 // Options says what to restore. The zero Options restores everything.
 type Options struct {
-	// Include, if not nil, chooses by path in the snapshot, such as "/records/a/b.pdf". It is asked for each entry;
-	// directories that it refuses are still made where they are needed.
-	Include func(path string) bool
+	// Select, if not nil, is asked for each entry by its path in the snapshot, such as "/records/a/b.pdf": whether it is
+	// restored and, for a directory, whether anything below it may be. Directories that are not selected are made where
+	// they are needed. Several goroutines may ask at once.
+	Select func(path string, dir bool) (selected, below bool)
 
 	// Owner restores user and group, and set-ID bits, which needs the rights of root.
 	Owner bool
 
-	// Progress, if not nil, is called after each file, by one goroutine at a time.
+	// Overwrite is for files that exist; empty means always.
+	Overwrite Overwrite
+
+	// Delete removes what lies in restored directories of the target, is selected, and is not in the snapshot.
+	Delete bool
+
+	// Sparse makes holes where 4 KiB or more of a new file are zero. Without it that is done only for whole blobs.
+	Sparse bool
+
+	// DryRun changes nothing and finds out what would be done.
+	DryRun bool
+
+	// Verify reads every restored file again, from the disk as far as the system allows, and compares.
+	Verify bool
+
+	// Progress, if not nil, is called several times a second and once at the end, by one goroutine at a time.
 	Progress func(Progress)
+
+	// Report, if not nil, is called for each entry, by one goroutine at a time. Entries come in no particular order, and
+	// those that wait for the last sync are reported before it.
+	Report func(Outcome)
 }
 
-// Progress is how far a restore is.
+// Progress is how far a restore is. Entries are files, directories, links and the rest.
 type Progress struct {
-	Files, FilesTotal int
-	Bytes, BytesTotal int64
+	Phase                   Phase
+	Entries, EntriesTotal   int64 // the total grows during [Planning]
+	Bytes, BytesTotal       int64
+	SkippedEntries          int64 // needed no writing; not in Entries
+	SkippedBytes            int64 // were there already or are left as they are; not in Bytes
+	Deleted                 int64
+	Verified, VerifiedTotal int64 // bytes
+	Elapsed                 time.Duration
 }
+
+// Phase is what a restore is at.
+type Phase string
+
+// The phases, in their order.
+const (
+	Planning  Phase = "planning"
+	Comparing Phase = "comparing" // with what is in the target
+	Writing   Phase = "writing"
+	Finishing Phase = "finishing"
+	Verifying Phase = "verifying"
+)
+
+// Action is what was done with an entry. The names are stock restic's.
+type Action string
+
+// The actions.
+const (
+	Restored  Action = "restored" // was not there
+	Updated   Action = "updated"  // was there and differed
+	Unchanged Action = "unchanged"
+	Deleted   Action = "deleted"
+	Failed    Action = "failed"
+)
 
 // Outcome is what became of one entry.
 type Outcome struct {
-	Path  string // in the snapshot
-	Type  string // as in [repository.Node]
-	Bytes int64
-	Err   error // nil if it is whole and durable in the target
+	Path   string // in the snapshot
+	Type   string // as in [repository.Node]
+	Action Action
+	Bytes  int64 // its size, for files
+	Err    error // not nil if it failed
 }
 
-// Result is what a restore did.
+// maxMissing bounds how many failures are listed.
+const maxMissing = 100_000
+
+// Result is what a restore did. A dry run tells what would be done.
 type Result struct {
-	Files, Dirs int   // restored
-	Bytes       int64 // content of the restored files
+	Progress
 
-	// Outcomes has an entry for each thing that was asked for, ascending by path.
-	Outcomes []Outcome
+	Files, Dirs int64 // among the entries that are in the target as they should be: directories, and all else
+	FileBytes   int64 // sizes of those files
+
+	// Missing lists the failures, at most 100,000 of them. A directory stands for all that is in it.
+	Missing []Outcome
+	Failed  int64 // all failures
+
+	// LostAttributes is how many extended attributes could not be set, for want of rights or because the file system has
+	// none. Their entries are restored all the same.
+	LostAttributes int64
 }
 
-// Missing returns the outcomes that are failures. A directory stands for all that is in it.
-func (r *Result) Missing() []Outcome {
-	var m []Outcome
-	for _, o := range r.Outcomes {
-		if o.Err != nil {
-			m = append(m, o)
-		}
-	}
-	return m
-}
-
-// Restore brings a snapshot, or the part that is included, into the directory target, which is made if need be. Files
-// there of the same name are replaced, others stay. The Result is not nil unless nothing could be begun.
+// Restore brings a snapshot, or what is selected of it, into the directory target, which is made if need be. The Result
+// is not nil unless nothing could be begun. If entries are missing the error matches [ErrIncomplete].
 func Restore(ctx context.Context, repo *repository.Repository, snapshot digest.Digest, target string, o Options) (*Result, error) {
 	sn, err := repo.LoadSnapshot(ctx, snapshot)
 	if err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	if err := os.MkdirAll(target, 0o700); err != nil {
+	return RestoreTree(ctx, repo, sn.Tree, target, o)
+}
+
+// RestoreTree is [Restore] for one directory of a snapshot: its content lies in target afterwards, and paths begin there.
+func RestoreTree(ctx context.Context, repo *repository.Repository, tree repository.ID, target string, o Options) (*Result, error) {
+	switch o.Overwrite {
+	case "":
+		o.Overwrite = OverwriteAlways
+	case OverwriteAlways, OverwriteIfChanged, OverwriteIfNewer, OverwriteNever:
+	default:
+		return nil, fmt.Errorf("restore: overwrite %q: want always, if-changed, if-newer or never", o.Overwrite)
+	}
+	r := &restorer{repo: repo, options: o, process: thisProcess(), root: newDir(nil, ""), healless: make(map[digest.Digest]bool), begun: time.Now()}
+	r.plan.known, r.plan.firsts = make(map[chunkstore.Name]uint32), make(map[linkKey]*file)
+	if err := r.openTarget(target); err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
-	root, err := os.OpenRoot(target)
-	if err != nil {
-		return nil, fmt.Errorf("restore: %w", err)
-	}
-	defer root.Close()
-	r := &restorer{repo: repo, options: o, dirs: newDirs(root), healless: make(map[digest.Digest]bool)}
-	defer r.dirs.close()
-	if err := r.plan(ctx, sn.Tree); err != nil {
-		return nil, fmt.Errorf("restore: %w", err)
-	}
-	err = r.run(ctx)
-	slices.SortFunc(r.result.Outcomes, func(a, b Outcome) int { return strings.Compare(a.Path, b.Path) })
+	defer r.closeTarget()
+	stop := r.watch()
+	err := r.run(ctx, tree)
+	stop()
 	if err != nil {
 		return &r.result, fmt.Errorf("restore: %w", err)
 	}
-	if m := r.result.Missing(); len(m) > 0 {
+	if r.result.Failed > 0 {
+		first := r.result.Missing[0]
 		return &r.result, fmt.Errorf("restore to %s: %d of %d entries missing, the first is %s (%w): %w",
-			target, len(m), len(r.result.Outcomes), m[0].Path, m[0].Err, ErrIncomplete)
+			target, r.result.Failed, r.result.Failed+r.result.Files+r.result.Dirs, first.Path, first.Err, ErrIncomplete)
 	}
 	return &r.result, nil
 }
@@ -100,222 +168,161 @@ func Restore(ctx context.Context, repo *repository.Repository, snapshot digest.D
 type restorer struct {
 	repo    *repository.Repository
 	options Options
-	dirs    *dirs
-
-	made       map[string]bool // directories of the target that exist, by path in the snapshot
-	attributed []entry         // those whose attributes are to be set, parents first
-	files      []*file
-	symlinks   []entry
-	packs      []*packWork
-	bytesTotal int64
-
-	batch batch
+	process process
+	begun   time.Time
+	root    *dir
+	dirs    dirs
+	plan    plan
+	named   names
 
 	healMu   sync.Mutex // guards healless
 	healless map[digest.Digest]bool
 
-	mu     sync.Mutex // guards result and calls of Progress
+	huge sync.Mutex // held while one of the rare blobs beyond the size of chunks is in memory
+
+	phase                                       atomic.Value // Phase
+	entries, entriesTotal, bytes, bytesTotal    atomic.Int64
+	skippedEntries, skippedBytes, deleted, lost atomic.Int64
+	verified, verifiedTotal                     atomic.Int64
+
+	mu     sync.Mutex // guards result and calls of Report
 	result Result
 }
 
-// entry is a directory or symlink to make.
-type entry struct {
-	path string
-	node *repository.Node
-}
-
-func (r *restorer) outcome(path, typ string, bytes int64, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.result.Outcomes = append(r.result.Outcomes, Outcome{path, typ, bytes, err})
-	if err != nil {
-		return
-	}
-	if typ == repository.TypeDir {
-		r.result.Dirs++
-		return
-	}
-	r.result.Files++
-	r.result.Bytes += bytes
-	if r.options.Progress != nil {
-		r.options.Progress(Progress{r.result.Files, len(r.files) + len(r.symlinks), r.result.Bytes, r.bytesTotal})
-	}
-}
-
-// plan makes the directories and sorts what is wanted of the files by pack.
-func (r *restorer) plan(ctx context.Context, tree repository.ID) error {
-	r.made = map[string]bool{"/": true}
-	work := newPackPlan(r.repo)
-	err := Walk(ctx, r.repo, tree, func(at string, n *repository.Node, err error) error {
-		included := r.options.Include == nil || r.options.Include(at)
-		if err != nil {
-			// What cannot be read may hide included entries, so a directory is named even if it is not included.
-			if included || n.Type == repository.TypeDir {
-				r.outcome(at, n.Type, 0, err)
-			}
+func (r *restorer) openTarget(target string) error {
+	if r.options.DryRun {
+		if _, err := os.Stat(target); errors.Is(err, os.ErrNotExist) {
+			r.root.ready, r.root.fresh, r.root.absent = true, true, true
 			return nil
 		}
-		if !included {
-			return nil
-		}
-		dir := at
-		if n.Type != repository.TypeDir {
-			dir = path.Dir(at)
-		}
-		if err := r.makeDirs(dir); err != nil {
-			r.outcome(at, n.Type, 0, err)
-			return fs.SkipDir
-		}
-		switch n.Type {
-		case repository.TypeDir:
-			r.attributed = append(r.attributed, entry{at, n})
-		case repository.TypeSymlink:
-			r.symlinks = append(r.symlinks, entry{at, n})
-		case repository.TypeFile:
-			f := &file{path: at, node: n}
-			if err := work.add(f); err != nil {
-				r.outcome(at, n.Type, 0, err)
-				return nil
-			}
-			r.files = append(r.files, f)
-			r.bytesTotal += int64(n.SizeBytes)
-		default:
-			r.outcome(at, n.Type, 0, fmt.Errorf("%s: %w", n.Type, ErrSpecial))
-		}
-		return nil
-	})
-	r.packs = work.sorted()
-	return err
-}
-
-func (r *restorer) makeDirs(dir string) error {
-	if r.made[dir] {
-		return nil
-	}
-	if err := r.makeDirs(path.Dir(dir)); err != nil {
+	} else if err := os.MkdirAll(target, 0o700); err != nil {
 		return err
 	}
-	err := r.dirs.mkdir(dir)
-	if err == nil {
-		r.made[dir] = true
-	}
-	return err
-}
-
-// run writes the files, then the symlinks, then the attributes of directories.
-func (r *restorer) run(ctx context.Context) error {
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0) + 1) // one waits for the disk
-	for _, f := range r.files {
-		if len(f.node.Content) == 0 {
-			if err := r.write(f, nil, 0); err != nil {
-				r.fail(f, err)
-			}
-		}
-	}
-	for _, p := range r.packs {
-		if gctx.Err() != nil {
-			break
-		}
-		g.Go(func() error { return r.pack(gctx, p) })
-	}
-	err := g.Wait()
-	if cerr := r.commit(r.batch.take()); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = ctx.Err()
-	}
+	fd, err := unix.Open(target, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		for _, f := range r.files {
-			f.discard(r)
-		}
-		return err
+		return fmt.Errorf("open %s: %w", target, err)
 	}
-	// Links come last: no file can be written through one of them.
-	for _, l := range r.symlinks {
-		r.outcome(l.path, l.node.Type, 0, r.symlink(l))
-	}
-	// Parents after children, whose making changes the parents' times.
-	for _, d := range slices.Backward(r.attributed) {
-		r.outcome(d.path, d.node.Type, 0, r.dirAttributes(d))
-	}
-	return r.dirs.sync()
-}
-
-// pack reads one pack in order and writes what is wanted of it.
-func (r *restorer) pack(ctx context.Context, p *packWork) error {
-	var env, plain []byte
-	for run := range p.runs() {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		from := int64(run[0].blob.Offset)
-		last := run[len(run)-1].blob
-		n := int(int64(last.Offset) + int64(last.Length) - from)
-		env = slices.Grow(env[:0], n)[:n]
-		readErr := r.repo.Files().ReadRange(ctx, p.name, from, env)
-		for _, w := range run {
-			at := int64(w.blob.Offset) - from
-			err := readErr
-			var content []byte
-			if err == nil {
-				content, err = r.repo.DecodeBlob(plain, env[at:at+int64(w.blob.Length)], w.blob)
-			}
-			if err != nil {
-				content, err = r.elsewhere(ctx, p, w.blob.ID, plain)
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err == nil {
-				plain = content
-			}
-			for _, to := range w.pieces {
-				werr := err
-				if werr == nil {
-					werr = r.write(to.file, content, to.offset)
-				}
-				if werr != nil {
-					r.fail(to.file, werr)
-				}
-			}
-		}
-		if r.batch.due() {
-			if err := r.commit(r.batch.take()); err != nil {
-				return err
-			}
-		}
-	}
+	r.root.fd, r.root.ready = fd, true
 	return nil
 }
 
-// elsewhere loads a blob that its pack did not yield: from another pack, or after healing. A pack that could not be
-// healed once is not healed for each of its blobs again.
-func (r *restorer) elsewhere(ctx context.Context, p *packWork, id repository.ID, dst []byte) ([]byte, error) {
-	r.healMu.Lock()
-	given := r.healless[p.name.ID]
-	r.healMu.Unlock()
-	if given {
-		return r.repo.WithoutHealing().LoadBlob(ctx, repository.DataBlob, id, dst)
+func (r *restorer) closeTarget() {
+	r.dirs.close()
+	if r.root.fd >= 0 {
+		_ = unix.Close(r.root.fd)
 	}
-	b, err := r.repo.LoadBlob(ctx, repository.DataBlob, id, dst)
-	if err != nil {
-		r.healMu.Lock()
-		r.healless[p.name.ID] = true
-		r.healMu.Unlock()
-	}
-	return b, err
 }
 
-// fail gives f its one bad outcome.
-func (r *restorer) fail(f *file, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.state == failed {
-		return
+// workers is how many goroutines decode and write: one more than processors, as one waits for the disk.
+func workers() int { return runtime.GOMAXPROCS(0) + 1 }
+
+func (r *restorer) run(ctx context.Context, tree repository.ID) error {
+	r.phase.Store(Planning)
+	err := r.scan(ctx, tree)
+	if err == nil {
+		r.phase.Store(Comparing)
+		err = r.compare(ctx)
 	}
-	f.state = failed
-	f.removeTemp(r)
-	r.outcome(f.path, f.node.Type, 0, err)
+	if err == nil && !r.options.DryRun {
+		r.phase.Store(Writing)
+		err = r.write(ctx)
+	}
+	if r.options.DryRun {
+		r.pretend()
+		return err
+	}
+	if err != nil {
+		r.discard()
+	}
+	r.phase.Store(Finishing)
+	// What is whole gets its name, also after an interruption.
+	if ferr := r.finish(err == nil); ferr != nil {
+		return errors.Join(err, ferr)
+	}
+	if err == nil && r.options.Verify {
+		r.phase.Store(Verifying)
+		err = r.verify(ctx)
+	}
+	return err
+}
+
+// outcome counts what became of an entry and tells it. path is asked only if somebody wants to know.
+func (r *restorer) outcome(path func() string, typ string, a Action, bytes int64, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := Outcome{Type: typ, Action: a, Bytes: bytes, Err: err}
+	if err != nil {
+		o.Action = Failed
+	}
+	if r.options.Report != nil || err != nil && len(r.result.Missing) < maxMissing {
+		o.Path = path()
+	}
+	switch o.Action {
+	case Failed:
+		if r.result.Failed++; len(r.result.Missing) < maxMissing {
+			r.result.Missing = append(r.result.Missing, o)
+		}
+	case Deleted:
+		r.deleted.Add(1)
+	case Unchanged:
+		r.skippedEntries.Add(1)
+	default:
+		r.entries.Add(1)
+	}
+	if o.Action != Failed && o.Action != Deleted {
+		if typ == repository.TypeDir {
+			r.result.Dirs++
+		} else {
+			r.result.Files++
+			r.result.FileBytes += bytes
+		}
+	}
+	if r.options.Report != nil {
+		r.options.Report(o)
+	}
+}
+
+// fileOutcome is outcome for a file or a further name of one.
+func (r *restorer) fileOutcome(f *file, a Action, err error) {
+	r.outcome(f.path, repository.TypeFile, a, f.size, err)
+}
+
+func (r *restorer) progress() Progress {
+	return Progress{
+		Phase:   r.phase.Load().(Phase),
+		Entries: r.entries.Load(), EntriesTotal: r.entriesTotal.Load(), Bytes: r.bytes.Load(), BytesTotal: r.bytesTotal.Load(),
+		SkippedEntries: r.skippedEntries.Load(), SkippedBytes: r.skippedBytes.Load(), Deleted: r.deleted.Load(),
+		Verified: r.verified.Load(), VerifiedTotal: r.verifiedTotal.Load(), Elapsed: time.Since(r.begun),
+	}
+}
+
+// watch calls Progress until the returned function is called, which calls it once more.
+func (r *restorer) watch() (stop func()) {
+	r.phase.Store(Planning)
+	end := func() {
+		r.result.Progress, r.result.LostAttributes = r.progress(), r.lost.Load()
+	}
+	if r.options.Progress == nil {
+		return end
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				r.options.Progress(r.progress())
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-done
+		end()
+		r.options.Progress(r.result.Progress)
+	}
 }

@@ -80,8 +80,8 @@ func TestRestoreReplacesAndKeeps(t *testing.T) {
 	for range 2 {
 		got, err := Restore(t.Context(), repo, r.SnapshotID, target, Options{Progress: func(p Progress) { last = p }})
 		must(t, err)
-		if got.Files != 54 || got.Bytes != r.Bytes || len(got.Missing()) != 0 || last.Files != last.FilesTotal || last.Bytes != r.Bytes {
-			t.Errorf("Restore() = %d files, %d bytes, progress %+v; want %d, %d", got.Files, got.Bytes, last, 54, r.Bytes)
+		if got.Files != 54 || got.FileBytes != r.Bytes || len(got.Missing) != 0 || last.Entries+last.SkippedEntries != last.EntriesTotal || last.Bytes+last.SkippedBytes != r.Bytes {
+			t.Errorf("Restore() = %d files, %d bytes, progress %+v; want %d, %d", got.Files, got.FileBytes, last, 54, r.Bytes)
 		}
 		same(t, content(t, target), want)
 		// For the second time: other content, a file where a link belongs, and a stranger.
@@ -98,7 +98,9 @@ func TestRestoreOfAPart(t *testing.T) {
 	src, all := source(t)
 	r := backup(t, repo, src)
 	target := t.TempDir()
-	got, err := Restore(t.Context(), repo, r.SnapshotID, target, Options{Include: func(p string) bool { return strings.HasPrefix(p, "/sub/dir3/") }})
+	got, err := Restore(t.Context(), repo, r.SnapshotID, target, Options{Select: func(p string, dir bool) (bool, bool) {
+		return strings.HasPrefix(p, "/sub/dir3/"), true
+	}})
 	must(t, err)
 	want := make(map[string]string)
 	for name, b := range all {
@@ -107,8 +109,8 @@ func TestRestoreOfAPart(t *testing.T) {
 		}
 	}
 	same(t, content(t, target), want)
-	if len(got.Outcomes) != 10 {
-		t.Errorf("%d outcomes; want those of the 10 files", len(got.Outcomes))
+	if got.Files != 10 || got.Dirs != 0 {
+		t.Errorf("%d files and %d directories; want the 10 files", got.Files, got.Dirs)
 	}
 }
 
@@ -166,7 +168,7 @@ func TestNothingIsWrittenOutsideTheTarget(t *testing.T) {
 	if !errors.Is(err, ErrIncomplete) {
 		t.Errorf("Restore of hostile names = %v; want ErrIncomplete", err)
 	}
-	if m := got.Missing(); len(m) != 6 {
+	if m := got.Missing; len(m) != 6 {
 		t.Errorf("Missing() = %v; want the 6 hostile names", m)
 	} else {
 		for _, o := range m {
@@ -186,8 +188,8 @@ func TestNothingIsWrittenOutsideTheTarget(t *testing.T) {
 	must(t, os.Symlink(victim, filepath.Join(target, "d")))
 	must(t, os.Symlink(filepath.Join(victim, "file"), filepath.Join(target, "f")))
 	got, err = Restore(t.Context(), repo, plant(t, repo, dir("d", sub), file("f")), target, Options{})
-	if !errors.Is(err, ErrIncomplete) || len(got.Missing()) != 1 || got.Missing()[0].Path != "/d" {
-		t.Errorf("Restore through a link = %v, missing %v; want ErrIncomplete and /d", err, got.Missing())
+	if !errors.Is(err, ErrIncomplete) || len(got.Missing) != 1 || got.Missing[0].Path != "/d" {
+		t.Errorf("Restore through a link = %v, missing %v; want ErrIncomplete and /d", err, got.Missing)
 	}
 	same(t, content(t, victim), map[string]string{"inside": "safe", "file": "safe"})
 	if st, err := os.Lstat(filepath.Join(target, "f")); err != nil || !st.Mode().IsRegular() {
@@ -196,15 +198,15 @@ func TestNothingIsWrittenOutsideTheTarget(t *testing.T) {
 
 	// Devices and the like, directories without a tree, sizes that lie.
 	lies := file("lies")
-	snapshot = plant(t, repo, repository.Node{Name: "dev", Type: "dev"}, dir("none", nil), file("ok"))
+	snapshot = plant(t, repo, repository.Node{Name: "dev", Type: "what"}, dir("none", nil), file("ok"))
 	got, err = Restore(t.Context(), repo, snapshot, t.TempDir(), Options{})
-	if !errors.Is(err, ErrIncomplete) || len(got.Missing()) != 2 {
-		t.Errorf("Restore() = %v, missing %v; want ErrIncomplete, dev and none", err, got.Missing())
+	if !errors.Is(err, ErrIncomplete) || len(got.Missing) != 2 {
+		t.Errorf("Restore() = %v, missing %v; want ErrIncomplete, dev and none", err, got.Missing)
 	}
 	lies.Content, lies.SizeBytes = []repository.ID{}, 5
 	got, err = Restore(t.Context(), repo, plant(t, repo, lies), t.TempDir(), Options{})
-	if !errors.Is(err, ErrIncomplete) || len(got.Missing()) != 1 || !errors.Is(got.Missing()[0].Err, ErrSize) {
-		t.Errorf("Restore() = %v, missing %v; want ErrSize", err, got.Missing())
+	if !errors.Is(err, ErrIncomplete) || len(got.Missing) != 1 || !errors.Is(got.Missing[0].Err, ErrSize) {
+		t.Errorf("Restore() = %v, missing %v; want ErrSize", err, got.Missing)
 	}
 }
 
@@ -225,8 +227,8 @@ func TestWhatIsDamagedIsNamedAndTheRestIsThere(t *testing.T) {
 
 	target := t.TempDir()
 	got, err := Restore(t.Context(), repo, r.SnapshotID, target, Options{})
-	if !errors.Is(err, ErrIncomplete) || len(got.Missing()) != 1 || got.Missing()[0].Path != "/sub/dir1/f41" || !errors.Is(got.Missing()[0].Err, repository.ErrDamaged) {
-		t.Errorf("Restore() = %v, missing %v; want /sub/dir1/f41 alone", err, got.Missing())
+	if !errors.Is(err, ErrIncomplete) || len(got.Missing) != 1 || got.Missing[0].Path != "/sub/dir1/f41" || !errors.Is(got.Missing[0].Err, repository.ErrDamaged) {
+		t.Errorf("Restore() = %v, missing %v; want /sub/dir1/f41 alone", err, got.Missing)
 	}
 	lost := want["sub/dir1/f41"]
 	delete(want, "sub/dir1/f41")
@@ -246,8 +248,8 @@ func TestWhatIsDamagedIsNamedAndTheRestIsThere(t *testing.T) {
 	must(t, files.Remove(t.Context(), l.Pack))
 	h.sound, h.calls = nil, 0
 	got, err = Restore(t.Context(), repo, r.SnapshotID, t.TempDir(), Options{})
-	if !errors.Is(err, ErrIncomplete) || len(got.Missing()) < 2 || h.calls != 1 {
-		t.Errorf("Restore without a pack = %v, %d missing, %d calls of the healer; want ErrIncomplete, several and 1", err, len(got.Missing()), h.calls)
+	if !errors.Is(err, ErrIncomplete) || len(got.Missing) < 2 || h.calls != 1 {
+		t.Errorf("Restore without a pack = %v, %d missing, %d calls of the healer; want ErrIncomplete, several and 1", err, len(got.Missing), h.calls)
 	}
 }
 
@@ -272,17 +274,17 @@ func TestCancelledRestoreLeavesNoPieces(t *testing.T) {
 	r := backup(t, repo, src)
 	ctx, cancel := context.WithCancel(t.Context())
 	target := t.TempDir()
-	_, err := Restore(ctx, repo, r.SnapshotID, target, Options{Include: func(p string) bool {
+	_, err := Restore(ctx, repo, r.SnapshotID, target, Options{Select: func(p string, dir bool) (bool, bool) {
 		if p == "/sub/same-as-big" { // the last to be planned
 			cancel()
 		}
-		return true
+		return true, true
 	}})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Restore() = %v; want context.Canceled", err)
 	}
 	for name, b := range content(t, target) {
-		if b != want[name] || strings.Contains(name, tempPrefix) || name == "big" {
+		if b != want[name] || strings.Contains(name, unfinishedPrefix) || name == "big" {
 			t.Errorf("%s is there, %d bytes", name, len(b))
 		}
 	}
