@@ -57,7 +57,7 @@ func TestVirtualRoot(t *testing.T) {
 	at := time.Date(2026, 5, 1, 8, 0, 0, 0, time.UTC)
 	var last Progress
 	r := backup(t, repo, Options{
-		Roots: []Root{{"/records/二", two}, {"/records/1", one}, {"/list.txt", file}},
+		Roots: []Root{{Path: "/records/二", Source: two}, {Path: "/records/1", Source: one}, {Path: "/list.txt", Source: file}},
 		Host:  "centre", Tags: []string{"x"}, Time: at,
 		Progress: func(p Progress) { last = p },
 	})
@@ -92,16 +92,16 @@ func TestRootsThatDoNotFit(t *testing.T) {
 	d := t.TempDir()
 	for what, roots := range map[string][]Root{
 		"none":            nil,
-		"relative":        {{"a", d}},
-		"not clean":       {{"/a/../b", d}},
-		"trailing slash":  {{"/a/", d}},
-		"NUL":             {{"/a\x00", d}},
-		"twice the same":  {{"/a", d}, {"/a", d}},
-		"inside another":  {{"/a", d}, {"/a/b", d}},
-		"above another":   {{"/a/b", d}, {"/a", d}},
-		"/ and another":   {{"/", d}, {"/a", d}},
-		"no source":       {{"/a", ""}},
-		"/ is not a file": {{"/", filepath.Join(files.Dir(), "config")}},
+		"relative":        {{Path: "a", Source: d}},
+		"not clean":       {{Path: "/a/../b", Source: d}},
+		"trailing slash":  {{Path: "/a/", Source: d}},
+		"NUL":             {{Path: "/a\x00", Source: d}},
+		"twice the same":  {{Path: "/a", Source: d}, {Path: "/a", Source: d}},
+		"inside another":  {{Path: "/a", Source: d}, {Path: "/a/b", Source: d}},
+		"above another":   {{Path: "/a/b", Source: d}, {Path: "/a", Source: d}},
+		"/ and another":   {{Path: "/", Source: d}, {Path: "/a", Source: d}},
+		"no source":       {{Path: "/a", Source: ""}},
+		"/ is not a file": {{Path: "/", Source: filepath.Join(files.Dir(), "config")}},
 	} {
 		if _, err := Backup(t.Context(), repo, Options{Roots: roots}); !errors.Is(err, ErrRoots) {
 			t.Errorf("%s: Backup() = %v; want ErrRoots", what, err)
@@ -115,7 +115,7 @@ func TestFailedBackupsSaveNoSnapshot(t *testing.T) {
 	write(t, src, map[string][]byte{"a/good": []byte("x"), "big": noise("big", 3<<20)})
 	check := func(what, name string, want error) {
 		t.Helper()
-		_, err := Backup(t.Context(), repo, Options{Roots: []Root{{"/", src}}})
+		_, err := Backup(t.Context(), repo, Options{Roots: []Root{{Path: "/", Source: src}}})
 		if !errors.Is(err, want) || !strings.Contains(fmt.Sprint(err), name) {
 			t.Errorf("%s: Backup() = %v; want %v and the name %s", what, err, want, name)
 		}
@@ -135,12 +135,12 @@ func TestFailedBackupsSaveNoSnapshot(t *testing.T) {
 		check("unreadable", bad, os.ErrPermission)
 		must(t, os.Remove(bad))
 	}
-	if _, err := Backup(t.Context(), repo, Options{Roots: []Root{{"/x", bad}}}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Backup(t.Context(), repo, Options{Roots: []Root{{Path: "/x", Source: bad}}}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Backup of nothing = %v; want os.ErrNotExist", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Backup(ctx, repo, Options{Roots: []Root{{"/", src}}}); !errors.Is(err, context.Canceled) {
+	if _, err := Backup(ctx, repo, Options{Roots: []Root{{Path: "/", Source: src}}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled Backup = %v; want context.Canceled", err)
 	}
 }
@@ -181,7 +181,7 @@ func TestChangingFilesFailTheBackup(t *testing.T) {
 			write(t, src, map[string][]byte{"big": noise("big", 8<<20)})
 			repo, err := repository.Open(t.Context(), &meddling{Files: files, do: func() { change(t, big) }}, password, repository.Options{})
 			must(t, err)
-			_, err = Backup(t.Context(), repo, Options{Roots: []Root{{"/", src}}})
+			_, err = Backup(t.Context(), repo, Options{Roots: []Root{{Path: "/", Source: src}}})
 			if !errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), big) {
 				t.Errorf("Backup() = %v; want ErrChanged and the name", err)
 			}
@@ -193,7 +193,7 @@ func TestChangingFilesFailTheBackup(t *testing.T) {
 		write(t, src, map[string][]byte{"a": noise("a", 100)})
 		repo, err := repository.Open(t.Context(), &meddling{Files: files, do: func() { write(t, src, map[string][]byte{"late": nil}) }}, password, repository.Options{})
 		must(t, err)
-		if _, err = Backup(t.Context(), repo, Options{Roots: []Root{{"/", src}}}); !errors.Is(err, ErrChanged) {
+		if _, err = Backup(t.Context(), repo, Options{Roots: []Root{{Path: "/", Source: src}}}); !errors.Is(err, ErrChanged) {
 			t.Errorf("Backup() = %v; want ErrChanged", err)
 		}
 	})
@@ -203,7 +203,7 @@ func TestParentSavesReading(t *testing.T) {
 	repo, _ := newRepo(t, repository.Options{})
 	src := t.TempDir()
 	write(t, src, map[string][]byte{"d/a": []byte("a"), "d/b": []byte("b"), "c": noise("c", 2<<20), "empty": nil})
-	roots := []Root{{"/r", src}}
+	roots := []Root{{Path: "/r", Source: src}}
 	first := backup(t, repo, Options{Roots: roots, Time: time.Unix(1, 0)})
 	write(t, src, map[string][]byte{"d/b": []byte("B")})
 	second := backup(t, repo, Options{Roots: roots, Time: time.Unix(1, 0), Parent: first.SnapshotID})
@@ -260,7 +260,7 @@ func TestFilesAreCutByTheRepositorysProfile(t *testing.T) {
 	src := t.TempDir()
 	big := noise("big", 5<<20)
 	write(t, src, map[string][]byte{"big": big})
-	r := backup(t, repo, Options{Roots: []Root{{"/", src}}})
+	r := backup(t, repo, Options{Roots: []Root{{Path: "/", Source: src}}})
 	_, ids := cuts(t, big, repo.Config().Polynomial, repo.Config().Chunks)
 	if got := list(t, repo, r.Tree, "/")["/big"].Content; !slices.Equal(got, ids) || len(ids) < 10 {
 		t.Errorf("%d chunks; want the chunker's %d", len(got), len(ids))

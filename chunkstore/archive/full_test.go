@@ -29,7 +29,7 @@ func TestBackupToAFullDisk(t *testing.T) {
 	for i := range 10 {
 		write(t, src, map[string][]byte{fmt.Sprint(i): noise(fmt.Sprint(i), 4<<20)})
 	}
-	if _, err := Backup(t.Context(), repo, Options{Roots: []Root{{"/", src}}}); !errors.Is(err, chunkstore.ErrFull) {
+	if _, err := Backup(t.Context(), repo, Options{Roots: []Root{{Path: "/", Source: src}}}); !errors.Is(err, chunkstore.ErrFull) {
 		t.Errorf("Backup to a full disk = %v; want ErrFull", err)
 	}
 	for e := range files.List(t.Context(), chunkstore.Snapshot) {
@@ -47,7 +47,7 @@ func TestBackupToAFullDisk(t *testing.T) {
 	must(t, syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=80m"))
 	repo, err = repository.Open(t.Context(), files, password, repository.Options{})
 	must(t, err)
-	r, err := Backup(t.Context(), repo, Options{Roots: []Root{{"/", src}}})
+	r, err := Backup(t.Context(), repo, Options{Roots: []Root{{Path: "/", Source: src}}})
 	must(t, err)
 	if r.Files != 10 || r.Stats.PlainBytes > 36<<20 {
 		t.Errorf("second Backup() = %d files, %d new bytes; want 10 and less than all 40 MiB", r.Files, r.Stats.PlainBytes)

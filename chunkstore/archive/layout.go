@@ -2,8 +2,10 @@ package archive
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -18,12 +20,20 @@ type Root struct {
 
 	// Source is the file, directory or symlink on disk. Its own name does not matter.
 	Source string
+
+	// Base, if not empty, is a directory whose directories on the way to Path describe those above the root: the one at
+	// /a is what Base/a is. Without it they bear the snapshot's time.
+	Base string
+
+	// Content, if not nil, is read in place of Source, to its end.
+	Content io.Reader
 }
 
 // place is a name in the directories above the roots.
 type place struct {
-	source string            // what is on disk; "" for a directory made up of children
-	below  map[string]*place // nil for a source
+	root  *Root             // what goes here; nil for a directory made up of children
+	about string            // on disk, what describes such a directory; empty if nothing does
+	below map[string]*place // nil for a root
 }
 
 // layout arranges the roots into one tree.
@@ -33,14 +43,14 @@ func layout(roots []Root) (*place, error) {
 	}
 	top := &place{below: make(map[string]*place)}
 	for _, r := range roots {
-		if r.Source == "" || !strings.HasPrefix(r.Path, "/") || path.Clean(r.Path) != r.Path {
+		if (r.Source == "") == (r.Content == nil) || !strings.HasPrefix(r.Path, "/") || path.Clean(r.Path) != r.Path {
 			return nil, fmt.Errorf("%q from %q: want a clean absolute path and a source: %w", r.Path, r.Source, ErrRoots)
 		}
 		if r.Path == "/" {
 			if len(roots) > 1 {
 				return nil, fmt.Errorf(`"/" is not the only root: %w`, ErrRoots)
 			}
-			return &place{source: r.Source}, nil
+			return &place{root: &r}, nil
 		}
 		names := strings.Split(r.Path[1:], "/")
 		at := top
@@ -52,10 +62,13 @@ func layout(roots []Root) (*place, error) {
 			last := i == len(names)-1
 			switch {
 			case next == nil && last:
-				next = &place{source: r.Source}
+				next = &place{root: &r}
 			case next == nil:
 				next = &place{below: make(map[string]*place)}
-			case last || next.source != "":
+				if r.Base != "" {
+					next.about = filepath.Join(r.Base, filepath.Join(names[:i+1]...))
+				}
+			case last || next.root != nil:
 				return nil, fmt.Errorf("%q lies on another root: %w", r.Path, ErrRoots)
 			}
 			at.below[name] = next

@@ -3,15 +3,12 @@ package archive
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/user"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,70 +17,81 @@ import (
 
 // people looks up the names of users and groups once each.
 type people struct {
-	mu     sync.Mutex // guards the maps; held during a look-up
-	users  map[uint32]string
-	groups map[uint32]string
+	users, groups sync.Map // uint32 → string
 }
 
-func (p *people) names(uid, gid uint32) (string, string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.users == nil {
-		p.users, p.groups = make(map[uint32]string), make(map[uint32]string)
-	}
-	u, ok := p.users[uid]
-	if !ok {
-		if found, err := user.LookupId(strconv.FormatUint(uint64(uid), 10)); err == nil {
-			u = found.Username
+func (p *people) names(uid, gid uint32) (userName, groupName string) {
+	userName = named(&p.users, uid, func(id string) (string, error) {
+		u, err := user.LookupId(id)
+		if err != nil {
+			return "", err
 		}
-		p.users[uid] = u
-	}
-	g, ok := p.groups[gid]
-	if !ok {
-		if found, err := user.LookupGroupId(strconv.FormatUint(uint64(gid), 10)); err == nil {
-			g = found.Name
+		return u.Username, nil
+	})
+	groupName = named(&p.groups, gid, func(id string) (string, error) {
+		g, err := user.LookupGroupId(id)
+		if err != nil {
+			return "", err
 		}
-		p.groups[gid] = g
-	}
-	return u, g
+		return g.Name, nil
+	})
+	return userName, groupName
 }
 
-const keptMode = fs.ModePerm | fs.ModeType | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+func named(known *sync.Map, id uint32, find func(string) (string, error)) string {
+	if v, ok := known.Load(id); ok {
+		return v.(string)
+	}
+	name, err := find(strconv.FormatUint(uint64(id), 10))
+	if err != nil {
+		name = "" // there is no such user
+	}
+	known.Store(id, name)
+	return name
+}
 
-// node describes what lies at path as stock restic does, without content.
-func (a *archiver) node(path, name string, fi fs.FileInfo) (repository.Node, error) {
-	st := fi.Sys().(*syscall.Stat_t)
+// node describes what lies at path as stock restic does, without content. The error is about attributes or the target
+// of a link; the node holds the rest. Attributes are taken over from old, unless nil, if the time of the last change
+// says that they are the same.
+func (a *archiver) node(path, name string, st *stat, old *repository.Node) (repository.Node, error) {
 	n := repository.Node{
-		Name: name, Mode: fi.Mode() & keptMode,
-		ModTime: fi.ModTime(), AccessTime: fi.ModTime(), ChangeTime: changeTime(fi),
+		Name: name, Mode: st.mode(), ModTime: instant(st.Mtim), ChangeTime: instant(st.Ctim),
 		UID: st.Uid, GID: st.Gid, Inode: st.Ino, DeviceID: uint64(st.Dev),
 	}
+	n.AccessTime = n.ModTime
+	if a.options.WithAtime {
+		n.AccessTime = instant(st.Atim)
+	}
 	n.User, n.Group = a.people.names(st.Uid, st.Gid)
-	var err error
-	switch fi.Mode().Type() {
-	case 0:
-		n.Type, n.SizeBytes, n.Links = repository.TypeFile, uint64(fi.Size()), uint64(st.Nlink)
-	case fs.ModeDir:
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		n.Type, n.SizeBytes, n.Links = repository.TypeFile, uint64(st.Size), uint64(st.Nlink)
+	case unix.S_IFDIR:
 		n.Type = repository.TypeDir
-	case fs.ModeSymlink:
+	case unix.S_IFLNK:
 		n.Type, n.Links = repository.TypeSymlink, uint64(st.Nlink)
+		var err error
 		if n.LinkTarget, err = os.Readlink(path); err != nil {
 			return n, err
 		}
-		return n, nil // stock restic reads no attributes of symlinks
-	default:
-		return n, fmt.Errorf("%s (%s): %w", path, fi.Mode().Type(), ErrSpecial)
+		return n, nil // stock restic 0.14 reads no attributes of symlinks
+	case unix.S_IFBLK:
+		n.Type, n.Links, n.Device = repository.TypeDevice, uint64(st.Nlink), uint64(st.Rdev)
+	case unix.S_IFCHR:
+		n.Type, n.Links, n.Device = repository.TypeCharDevice, uint64(st.Nlink), uint64(st.Rdev)
+	case unix.S_IFIFO:
+		n.Type = repository.TypeFifo
 	}
+	if old != nil && old.Type == n.Type && old.Inode == n.Inode && old.ChangeTime.Equal(n.ChangeTime) && !a.options.IgnoreCtime {
+		n.Xattrs = old.Xattrs
+		return n, nil
+	}
+	var err error
 	n.Xattrs, err = xattrs(path)
 	return n, err
 }
 
-func changeTime(fi fs.FileInfo) time.Time {
-	st := fi.Sys().(*syscall.Stat_t)
-	return time.Unix(int64(st.Ctim.Sec), int64(st.Ctim.Nsec)) //nolint:unconvert // 32-bit elsewhere
-}
-
-// xattrs reads the extended attributes of a file or directory; file systems without any have none.
+// xattrs reads the extended attributes of path itself; file systems without any have none.
 func xattrs(path string) ([]repository.Xattr, error) {
 	list, err := grow(func(b []byte) (int, error) { return unix.Llistxattr(path, b) })
 	if err != nil || len(list) == 0 {
@@ -110,12 +118,15 @@ func xattrs(path string) ([]repository.Xattr, error) {
 func grow(get func([]byte) (int, error)) ([]byte, error) {
 	for {
 		n, err := get(nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
 		if err != nil || n == 0 {
 			return nil, err
 		}
 		b := make([]byte, n)
 		n, err = get(b)
-		if errors.Is(err, unix.ERANGE) { // it grew between the calls
+		if errors.Is(err, unix.ERANGE) || errors.Is(err, unix.EINTR) { // it grew between the calls
 			continue
 		}
 		if err != nil {
@@ -130,4 +141,14 @@ func wrapPath(what, path string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s of %s: %w", what, path, err)
+}
+
+// same reports whether two entries say the same.
+func same(a, b *repository.Node) bool {
+	return a.Name == b.Name && a.Type == b.Type && a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.User == b.User &&
+		a.Group == b.Group && a.Inode == b.Inode && a.DeviceID == b.DeviceID && a.SizeBytes == b.SizeBytes && a.Links == b.Links &&
+		a.LinkTarget == b.LinkTarget && a.Device == b.Device && a.ModTime.Equal(b.ModTime) && a.AccessTime.Equal(b.AccessTime) &&
+		a.ChangeTime.Equal(b.ChangeTime) && slices.Equal(a.Content, b.Content) &&
+		(a.Subtree == b.Subtree || a.Subtree != nil && b.Subtree != nil && *a.Subtree == *b.Subtree) &&
+		slices.EqualFunc(a.Xattrs, b.Xattrs, func(x, y repository.Xattr) bool { return x.Name == y.Name && string(x.Value) == string(y.Value) })
 }

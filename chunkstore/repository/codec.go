@@ -1,8 +1,10 @@
 package repository
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"hash/crc32"
 	"runtime"
 	"slices"
 
@@ -63,7 +65,7 @@ func newCodec(c Compression) (*codec, error) {
 
 // compress appends a frame of plain to dst and reports true, or returns dst and false if that saves too little.
 func (k *codec) compress(dst, plain []byte) ([]byte, bool) {
-	if k.encoder == nil || len(plain) == 0 || k.hopeless(plain, dst) {
+	if k.encoder == nil || len(plain) == 0 || dense(plain) || k.hopeless(plain, dst) {
 		return dst, false
 	}
 	start := len(dst)
@@ -72,6 +74,22 @@ func (k *codec) compress(dst, plain []byte) ([]byte, bool) {
 		return out[:start], false
 	}
 	return out, true
+}
+
+// dense reports whether plain begins like a file of a kind that is compressed already.
+func dense(plain []byte) bool {
+	if len(plain) < 16 {
+		return false
+	}
+	switch string(plain[:4]) {
+	case "\x89PNG", "\x28\xb5\x2f\xfd", "\xfd7zX", "7z\xbc\xaf", "Rar!":
+		return true
+	case "PK\x03\x04": // also OFD, OOXML and ODF; the first member may be stored, then the samples decide
+		return plain[8] == 8
+	}
+	return plain[0] == 0xff && plain[1] == 0xd8 && plain[2] == 0xff || // JPEG
+		plain[0] == 0x1f && plain[1] == 0x8b && plain[2] == 8 || // gzip
+		string(plain[:3]) == "BZh" || string(plain[4:8]) == "ftyp" // bzip2; MP4 and its kin
 }
 
 // hopeless reports whether samples from all over plain do not shrink. It uses the unused capacity of room.
@@ -88,9 +106,27 @@ func (k *codec) hopeless(plain, room []byte) bool {
 	return len(k.encoder.EncodeAll(sample, sample[n:])) > n-n/64
 }
 
-// encodeBlob returns the envelope of plain, which hashes to id, built in buf's memory if that is large enough, and the
+// witness is what a blob was when it was named. The sum tells cheaply whether it still is.
+type witness struct {
+	id  ID
+	sum uint32
+}
+
+func witnessOf(plain []byte) witness {
+	return witness{ID(sha256.Sum256(plain)), crc32.Checksum(plain, crc32.MakeTable(crc32.Castagnoli))}
+}
+
+// check reports whether plain is still what was named.
+func (w witness) check(plain []byte) error {
+	if crc32.Checksum(plain, crc32.MakeTable(crc32.Castagnoli)) != w.sum {
+		return ErrEncoding
+	}
+	return nil
+}
+
+// encodeBlob returns the envelope of plain, which is what w was made of, built in buf's memory if that is large enough, and the
 // uncompressed size for the pack's header: 0 if it is stored as it is. The envelope was decoded again and compared.
-func (r *Repository) encodeBlob(buf, plain []byte, id ID) (env []byte, uncompressed uint32, err error) {
+func (r *Repository) encodeBlob(buf, plain []byte, w witness) (env []byte, uncompressed uint32, err error) {
 	out, ok := r.codec.compress(append(buf[:0], make([]byte, ivBytes)...), plain)
 	if ok {
 		uncompressed = uint32(len(plain))
@@ -100,18 +136,35 @@ func (r *Repository) encodeBlob(buf, plain []byte, id ID) (env []byte, uncompres
 	env = r.master.seal(out)
 
 	// Verify what will be written, not what was meant: compressors and memory have been wrong before.
-	opened := r.buffers.borrow(len(env))
-	defer r.buffers.giveBack(opened)
-	got, err := r.master.open(*opened, env)
-	if err == nil && ok {
-		decoded := r.buffers.borrow(len(plain))
-		defer r.buffers.giveBack(decoded)
-		got, err = r.codec.blobs.DecodeAll(got, (*decoded)[:0:len(plain)])
+	if !ok {
+		err = r.master.check(env, plain)
+	} else {
+		err = r.checkFrame(env, plain)
 	}
-	if err != nil || sha256.Sum256(got) != id {
-		return env, 0, fmt.Errorf("blob %s: %w", id, ErrEncoding)
+	if err == nil {
+		err = w.check(plain)
+	}
+	if err != nil {
+		return env, 0, fmt.Errorf("blob %s: %w", w.id, ErrEncoding)
 	}
 	return env, uncompressed, nil
+}
+
+// checkFrame sees to it that the envelope env of a frame opens to plain.
+func (r *Repository) checkFrame(env, plain []byte) error {
+	opened := r.buffers.borrow(len(env))
+	defer r.buffers.giveBack(opened)
+	frame, err := r.master.open(*opened, env)
+	if err != nil {
+		return err
+	}
+	decoded := r.buffers.borrow(len(plain))
+	defer r.buffers.giveBack(decoded)
+	got, err := r.codec.blobs.DecodeAll(frame, (*decoded)[:0:len(plain)])
+	if err == nil && !bytes.Equal(got, plain) {
+		err = ErrEncoding
+	}
+	return err
 }
 
 // DecodeBlob opens the envelope env of blob b and returns its content, which hashes to b.ID, in dst's memory if that is

@@ -387,15 +387,20 @@ func TestFullDiskFailsTheSession(t *testing.T) {
 func TestFaultyMemoryIsNoticedBeforeWriting(t *testing.T) {
 	r, _ := newRepo(t, Options{})
 	content := text("x", 100_000)
-	if _, _, err := r.encodeBlob(nil, content, ID{1}); !errors.Is(err, ErrEncoding) {
-		t.Errorf("encodeBlob of what is not its ID = %v; want ErrEncoding", err)
+	for _, b := range [][]byte{content, noise("x", 100_000)} {
+		named := witnessOf(b)
+		b = bytes.Clone(b)
+		b[50_000] ^= 1
+		if _, _, err := r.encodeBlob(nil, b, named); !errors.Is(err, ErrEncoding) {
+			t.Errorf("encodeBlob of what changed since it was named = %v; want ErrEncoding", err)
+		}
 	}
-	env, n, err := r.encodeBlob(nil, content, IDOf(digest.Of(content)))
+	env, n, err := r.encodeBlob(nil, content, witnessOf(content))
 	must(t, err)
 	if n == 0 || len(env) > 10_000 {
 		t.Errorf("100,000 bytes of text take %d; want them compressed", len(env))
 	}
-	if env, n, err = r.encodeBlob(nil, noise("x", 100_000), IDOf(digest.Of(noise("x", 100_000)))); n != 0 || len(env) != 100_032 || err != nil {
+	if env, n, err = r.encodeBlob(nil, noise("x", 100_000), witnessOf(noise("x", 100_000))); n != 0 || len(env) != 100_032 || err != nil {
 		t.Errorf("100,000 bytes of noise take %d (%d), %v; want them as they are", len(env), n, err)
 	}
 }

@@ -2,7 +2,6 @@ package repository
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -27,12 +26,20 @@ const (
 	indexEvery = 5 * time.Minute
 
 	maxFinishing = 2 // packs being synced beside the ones being filled
+
+	// Small blobs are gathered before they are written.
+	packBufferBytes = 256 << 10
 )
 
-// Session writes to a repository. Blobs may be saved concurrently; [Session.Flush] and what follows it end the writing.
-// A session that is given up must be closed.
+// Session writes to a repository. Blobs may be saved concurrently. A session that is given up must be closed.
 type Session struct {
 	repo *Repository
+	dry  bool // nothing is stored
+
+	// gate is held for reading while a blob is on its way to its pack, and for writing by Flush: another caller may have
+	// been told already that the blob is there.
+	gate sync.RWMutex
+
 	data [openDataPacks]openPack
 	tree openPack
 
@@ -67,8 +74,37 @@ type pendingBlob struct {
 type openPack struct {
 	mu     sync.Mutex // guards the pack; held while a blob is written to it
 	staged chunkstore.Staged
+	buffer []byte // written after what is staged
 	blobs  []PackedBlob
 	size   int64
+}
+
+// write appends b to the pack.
+func (p *openPack) write(b []byte) error {
+	if len(p.buffer)+len(b) > packBufferBytes {
+		if err := p.spill(); err != nil {
+			return err
+		}
+	}
+	if len(b) > packBufferBytes/2 {
+		if err := p.spill(); err != nil {
+			return err
+		}
+		_, err := p.staged.Write(b)
+		return err
+	}
+	p.buffer = append(p.buffer, b...)
+	return nil
+}
+
+// spill writes what was gathered.
+func (p *openPack) spill() error {
+	if len(p.buffer) == 0 {
+		return nil
+	}
+	_, err := p.staged.Write(p.buffer)
+	p.buffer = p.buffer[:0]
+	return err
 }
 
 // NewSession starts writing.
@@ -79,6 +115,13 @@ func (r *Repository) NewSession() *Session {
 		pending:   make(map[pendingBlob]struct{}),
 		indexedAt: time.Now(),
 	}
+}
+
+// NewDrySession starts a session that does everything but store: its statistics are those of a real one.
+func (r *Repository) NewDrySession() *Session {
+	s := r.NewSession()
+	s.dry = true
+	return s
 }
 
 // fail makes err the session's result unless there is one, and returns the result.
@@ -98,13 +141,19 @@ func (s *Session) failed() error {
 }
 
 // SaveBlob stores content unless the repository has it, and reports whether it was new. The content is durable only
-// after [Session.Flush]. After a failure every call fails.
+// after [Session.Flush]. After a failure every call fails; a call whose ctx has ended stores nothing and is none.
 func (s *Session) SaveBlob(ctx context.Context, typ BlobType, content []byte) (ID, bool, error) {
 	if len(content) > maxBlobBytes-envelopeBytes {
 		return ID{}, false, fmt.Errorf("%s blob of %d bytes: %w", typ, len(content), ErrTooLarge)
 	}
-	id := ID(sha256.Sum256(content))
+	if err := ctx.Err(); err != nil {
+		return ID{}, false, err
+	}
+	w := witnessOf(content)
+	id := w.id
 	key := pendingBlob{typ, id}
+	s.gate.RLock()
+	defer s.gate.RUnlock()
 	s.mu.Lock()
 	if s.err != nil {
 		defer s.mu.Unlock()
@@ -117,19 +166,19 @@ func (s *Session) SaveBlob(ctx context.Context, typ BlobType, content []byte) (I
 	s.pending[key] = struct{}{}
 	s.mu.Unlock()
 
-	if err := ctx.Err(); err != nil {
-		return ID{}, false, s.fail(err)
-	}
+	// From here on the blob counts as stored, so ctx no longer stops it.
 	buf := s.repo.buffers.borrow(len(content) + 2*envelopeBytes)
 	defer s.repo.buffers.giveBack(buf)
-	env, uncompressed, err := s.repo.encodeBlob(*buf, content, id)
+	env, uncompressed, err := s.repo.encodeBlob(*buf, content, w)
 	*buf = env // it may have grown
 	if err != nil {
 		return ID{}, false, s.fail(err)
 	}
 	b := PackedBlob{ID: id, Type: typ, Length: uint32(len(env)), UncompressedBytes: uncompressed}
-	if err := s.append(ctx, b, env); err != nil {
-		return ID{}, false, s.fail(err)
+	if !s.dry {
+		if err := s.append(ctx, b, env); err != nil {
+			return ID{}, false, s.fail(err)
+		}
 	}
 	s.mu.Lock()
 	if typ == TreeBlob {
@@ -155,13 +204,13 @@ func (s *Session) append(ctx context.Context, b PackedBlob, env []byte) error {
 		p.staged = staged
 	}
 	b.Offset = uint32(p.size)
-	if _, err := p.staged.Write(env); err != nil {
+	if err := p.write(env); err != nil {
 		return fmt.Errorf("write pack: %w", err)
 	}
 	p.blobs = append(p.blobs, b)
 	p.size += int64(len(env))
 	if p.size >= s.repo.options.PackBytes || len(p.blobs) >= maxPackBlobs {
-		s.finish(ctx, p)
+		return s.finish(ctx, p)
 	}
 	return nil
 }
@@ -183,7 +232,11 @@ func (s *Session) choose(typ BlobType) *openPack {
 }
 
 // finish has the locked pack p completed beside the caller and leaves p empty.
-func (s *Session) finish(ctx context.Context, p *openPack) {
+func (s *Session) finish(ctx context.Context, p *openPack) error {
+	if err := p.spill(); err != nil {
+		return fmt.Errorf("write pack: %w", err)
+	}
+	ctx = context.WithoutCancel(ctx) // whose blob was the last one does not matter
 	staged, blobs := p.staged, p.blobs
 	p.staged, p.blobs, p.size = nil, nil, 0
 	s.finishing <- struct{}{}
@@ -193,6 +246,7 @@ func (s *Session) finish(ctx context.Context, p *openPack) {
 			s.fail(err)
 		}
 	})
+	return nil
 }
 
 // complete makes a pack durable, then known, and writes an index file when it is time.
@@ -254,12 +308,17 @@ func (s *Session) writeIndex(ctx context.Context) error {
 	}
 }
 
-// Flush makes everything saved so far durable: packs, then index. No blob may be being saved meanwhile.
+// Flush makes everything saved so far durable: packs, then index. It waits for calls of [Session.SaveBlob] that have
+// begun and holds up the others.
 func (s *Session) Flush(ctx context.Context) error {
+	s.gate.Lock()
+	defer s.gate.Unlock()
 	for _, p := range s.packs() {
 		p.mu.Lock()
 		if p.staged != nil {
-			s.finish(ctx, p)
+			if err := s.finish(ctx, p); err != nil {
+				s.fail(err)
+			}
 		}
 		p.mu.Unlock()
 	}
@@ -281,10 +340,13 @@ func (s *Session) packs() []*openPack {
 	return all
 }
 
-// SaveSnapshot flushes, then stores sn and returns its name. Its fields ID and Time must be as wished; the ID is set.
+// SaveSnapshot flushes, then stores sn and returns its name; that of a dry session is zero. Its fields ID and Time must be as wished; the ID is set.
 func (s *Session) SaveSnapshot(ctx context.Context, sn *Snapshot) (chunkstore.Name, error) {
 	if err := s.Flush(ctx); err != nil {
 		return chunkstore.Name{}, err
+	}
+	if s.dry {
+		return chunkstore.Name{}, nil
 	}
 	b, err := json.Marshal(sn)
 	if err != nil {
@@ -348,7 +410,7 @@ func (s *Session) Close() error {
 		p.mu.Lock()
 		if p.staged != nil {
 			p.staged.Abort()
-			p.staged, p.blobs, p.size = nil, nil, 0
+			p.staged, p.blobs, p.size, p.buffer = nil, nil, 0, nil
 		}
 		p.mu.Unlock()
 	}

@@ -80,15 +80,15 @@ func (s *Session) SaveBlobAgain(ctx context.Context, typ BlobType, content []byt
 	if err := s.failed(); err != nil {
 		return err
 	}
-	id := ID(sha256.Sum256(content))
+	w := witnessOf(content)
 	buf := s.repo.buffers.borrow(len(content) + 2*envelopeBytes)
 	defer s.repo.buffers.giveBack(buf)
-	env, uncompressed, err := s.repo.encodeBlob(*buf, content, id)
+	env, uncompressed, err := s.repo.encodeBlob(*buf, content, w)
 	*buf = env
 	if err != nil {
 		return s.fail(err)
 	}
-	return s.store(ctx, PackedBlob{ID: id, Type: typ, UncompressedBytes: uncompressed}, env)
+	return s.store(ctx, PackedBlob{ID: w.id, Type: typ, UncompressedBytes: uncompressed}, env)
 }
 
 // store appends the envelope of b to a pack and counts it.
