@@ -71,8 +71,8 @@ func sampleTree(t *testing.T, dir string) {
 		"a/new\nline":            text(10),
 		"a/latin-\xe9":           text(10),
 		"scan.tif":               noise(3 << 20),
-		"dump.sql":               text(5 << 20),
-		"zero.img":               make([]byte, 2<<20),
+		"dump.sql":               text(2 << 20),
+		"zero.img":               make([]byte, 1<<20),
 		"exact-min":              noise(512 << 10),
 		"min-plus-one":           noise(512<<10 + 1),
 		"same-as-scan.tif":       nil,
@@ -85,7 +85,7 @@ func sampleTree(t *testing.T, dir string) {
 	b, err := os.ReadFile(filepath.Join(dir, "scan.tif"))
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, "same-as-scan.tif"), b, 0o600))
-	for i := range 300 {
+	for i := range 70 {
 		p := filepath.Join(dir, "many", fmt.Sprintf("%02d", i%7), fmt.Sprintf("f%03d", i))
 		must(t, os.MkdirAll(filepath.Dir(p), 0o750))
 		must(t, os.WriteFile(p, noise(rnd.IntN(4000)), 0o644))
@@ -388,7 +388,7 @@ func backUpOnce(dir, src string) error {
 func TestKilledBackupLeavesASoundRepository(t *testing.T) {
 	src := t.TempDir()
 	rnd := rand.New(rand.NewChaCha8([32]byte{2}))
-	for i := range 8 {
+	for i := range 5 {
 		b := make([]byte, 4<<20)
 		for j := 0; j < len(b); j += 8 {
 			b[j], b[j+3] = byte(rnd.Uint32()), byte(rnd.Uint32())

@@ -1,4 +1,4 @@
-package chunkstore_test
+package chunktest_test
 
 import (
 	"bytes"
@@ -68,12 +68,12 @@ const never = 1 << 40
 func newScene(t *testing.T) *scene {
 	s := &scene{t: t, source: t.TempDir(), snapshots: make(map[digest.Digest]*span), passwords: make(map[string]*span)}
 	files := chunktest.NewFiles(t, chunktest.LazyDisk{})
-	_, err := repository.Init(t.Context(), files, password, repository.Options{Scrypt: cheap})
-	must(t, err)
-	s.passwords[password] = s.always()
+	_, err := repository.Init(t.Context(), files, chunktest.Password, repository.Options{Scrypt: chunktest.Cheap()})
+	chunktest.Must(t, err)
+	s.passwords[chunktest.Password] = s.always()
 	s.write("first", 3)
 	id, err := s.backup(files)
-	must(t, err)
+	chunktest.Must(t, err)
 	s.first, s.snapshots[id] = id, s.always()
 	s.root = files.Dir()
 	return s
@@ -84,7 +84,7 @@ func (s *scene) record() {
 	s.recorder = chunktest.NewRecorder(s.t, s.root)
 	var err error
 	s.files, err = chunkstore.OpenOn(s.recorder, s.root)
-	must(s.t, err)
+	chunktest.Must(s.t, err)
 }
 
 // steps returns how many steps were written down.
@@ -106,14 +106,14 @@ func (s *scene) write(dir string, n int) {
 
 func (s *scene) open(files repository.Files) *repository.Repository {
 	s.t.Helper()
-	repo, err := repository.Open(s.t.Context(), files, password, repository.Options{})
-	must(s.t, err)
+	repo, err := repository.Open(s.t.Context(), files, chunktest.Password, repository.Options{})
+	chunktest.Must(s.t, err)
 	return repo
 }
 
 // backup stores the source and returns the snapshot.
 func (s *scene) backup(files repository.Files) (digest.Digest, error) {
-	repo, err := repository.Open(s.t.Context(), files, password, repository.Options{})
+	repo, err := repository.Open(s.t.Context(), files, chunktest.Password, repository.Options{})
 	if err != nil {
 		return digest.Digest{}, err
 	}
@@ -132,7 +132,7 @@ func backupInto(ctx context.Context, repo *repository.Repository, source string)
 func (s *scene) recordBackup() digest.Digest {
 	s.t.Helper()
 	id, err := s.backup(s.files)
-	must(s.t, err)
+	chunktest.Must(s.t, err)
 	s.snapshots[id] = s.always()
 	return id
 }
@@ -248,7 +248,7 @@ func (s *scene) place(c chunktest.Crash) string {
 		base = ""
 	}
 	dir, err := os.MkdirTemp(base, "crash")
-	must(s.t, err)
+	chunktest.Must(s.t, err)
 	s.t.Cleanup(func() { os.RemoveAll(dir) })
 	c.Write(s.t, dir)
 	return dir
@@ -328,12 +328,12 @@ func again(ctx context.Context, dir, source string) error {
 	case errors.Is(err, chunkstore.ErrExists):
 		files, err = chunkstore.OpenOn(chunktest.LazyDisk{}, dir)
 	case err == nil:
-		_, err = repository.Init(ctx, files, password, repository.Options{Scrypt: cheap})
+		_, err = repository.Init(ctx, files, chunktest.Password, repository.Options{Scrypt: chunktest.Cheap()})
 	}
 	if err != nil {
 		return fmt.Errorf("init again: %w", err)
 	}
-	repo, err := repository.Open(ctx, files, password, repository.Options{})
+	repo, err := repository.Open(ctx, files, chunktest.Password, repository.Options{})
 	if err != nil {
 		return fmt.Errorf("after init again: %w", err)
 	}
@@ -448,13 +448,13 @@ func TestPowerCuts(t *testing.T) {
 }
 
 func playInit(t *testing.T) *scene {
-	s := &scene{t: t, root: t.TempDir(), source: t.TempDir(), passwords: map[string]*span{password: {0, never, never}}}
+	s := &scene{t: t, root: t.TempDir(), source: t.TempDir(), passwords: map[string]*span{chunktest.Password: {0, never, never}}}
 	s.write("first", 1)
 	s.recorder = chunktest.NewRecorder(t, s.root)
 	files, err := chunkstore.CreateOn(s.recorder, filepath.Join(s.root, "repo"))
-	must(t, err)
-	_, err = repository.Init(t.Context(), files, password, repository.Options{Scrypt: cheap})
-	must(t, err)
+	chunktest.Must(t, err)
+	_, err = repository.Init(t.Context(), files, chunktest.Password, repository.Options{Scrypt: chunktest.Cheap()})
+	chunktest.Must(t, err)
 	s.begun = s.steps()
 	return s
 }
@@ -497,7 +497,7 @@ func playForget(t *testing.T) *scene {
 	for _, dir := range []string{"second", "third"} {
 		s.write(dir, 1)
 		id, err := s.backup(s.filesUnrecorded())
-		must(t, err)
+		chunktest.Must(t, err)
 		s.snapshots[id] = s.always()
 		ids = append(ids, id)
 	}
@@ -512,7 +512,7 @@ func (s *scene) forget(ids ...digest.Digest) {
 	for _, id := range ids {
 		s.ending(s.snapshots[id])
 	}
-	must(s.t, retention.Forget(s.t.Context(), s.open(s.files), ids))
+	chunktest.Must(s.t, retention.Forget(s.t.Context(), s.open(s.files), ids))
 	for _, id := range ids {
 		s.snapshots[id].gone = s.steps()
 	}
@@ -521,16 +521,16 @@ func (s *scene) forget(ids ...digest.Digest) {
 // filesUnrecorded is the repository's files before the record begins.
 func (s *scene) filesUnrecorded() *chunkstore.Files {
 	files, err := chunkstore.OpenOn(chunktest.LazyDisk{}, s.root)
-	must(s.t, err)
+	chunktest.Must(s.t, err)
 	return files
 }
 
 func playPrune(t *testing.T) *scene {
 	s := newScene(t)
-	gone := func(path string) { must(t, os.RemoveAll(filepath.Join(s.source, path))) }
+	gone := func(path string) { chunktest.Must(t, os.RemoveAll(filepath.Join(s.source, path))) }
 	unrecorded := func() digest.Digest {
 		id, err := s.backup(s.filesUnrecorded())
-		must(t, err)
+		chunktest.Must(t, err)
 		s.snapshots[id] = s.always()
 		return id
 	}
@@ -546,7 +546,7 @@ func playPrune(t *testing.T) *scene {
 	now := time.Now()
 	run := func(o prune.Options) prune.Report {
 		r, err := prune.Run(t.Context(), s.open(s.files), o)
-		must(t, err)
+		chunktest.Must(t, err)
 		return r
 	}
 	marked := run(prune.Options{Now: func() time.Time { return now }})
@@ -567,19 +567,19 @@ func playKey(t *testing.T) *scene {
 	s := newScene(t)
 	s.record()
 	repo := s.open(s.files)
-	o := repository.KeyOptions{Cost: cheap}
+	o := repository.KeyOptions{Cost: chunktest.Cheap()}
 	added, err := repo.AddKey(t.Context(), "second", o)
-	must(t, err)
+	chunktest.Must(t, err)
 	s.passwords["second"] = s.always()
 
-	s.ending(s.passwords[password])
+	s.ending(s.passwords[chunktest.Password])
 	_, err = repo.ChangePassword(t.Context(), "third", o)
-	must(t, err)
-	s.passwords[password].gone = s.steps()
+	chunktest.Must(t, err)
+	s.passwords[chunktest.Password].gone = s.steps()
 	s.passwords["third"] = s.always()
 
 	s.ending(s.passwords["second"])
-	must(t, repo.RemoveKey(t.Context(), added.Name.ID))
+	chunktest.Must(t, repo.RemoveKey(t.Context(), added.Name.ID))
 	s.passwords["second"].gone = s.steps()
 	return s
 }
