@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"dengbei/chunkstore"
@@ -126,86 +124,16 @@ func (r *Repository) IndexFiles(ctx context.Context) iter.Seq2[*IndexFile, error
 	}
 }
 
-// index is what a repository knows of where its blobs lie.
-type index struct {
-	view atomic.Pointer[table] // what is searched; changed under mu only
-
-	mu         sync.Mutex          // serialises changes; look-ups do without
-	fresh      map[ID][]PackedBlob // packs of sessions that no index file names yet
-	unreadable []Unreadable        // index files
-}
-
-func newIndex() *index {
-	x := &index{fresh: make(map[ID][]PackedBlob)}
-	x.view.Store(newTable())
-	return x
-}
-
-func (x *index) has(typ BlobType, id ID) bool { return x.view.Load().has(typ, id) }
-
-func (x *index) lookup(dst []Location, typ BlobType, id ID) []Location {
-	return x.view.Load().lookup(dst, typ, id)
-}
-
-func (x *index) indexed(pack ID) bool { return x.view.Load().indexed(pack) }
-
-// addPack enters a pack that is durable and that no index file names yet.
-func (x *index) addPack(p IndexedPack) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.fresh[p.ID] = p.Blobs
-	t := x.view.Load()
-	t.addPack(p.ID, p.Blobs)
-	t.markLoose(p.ID, false)
-}
-
-// indexPacks writes the index file of packs that addPack entered.
-func (r *Repository) indexPacks(ctx context.Context, packs []IndexedPack) (chunkstore.Entry, error) {
-	r.index.mu.Lock()
-	defer r.index.mu.Unlock()
-	e, err := r.SaveIndexFile(ctx, &IndexFile{Packs: packs})
-	if err != nil {
-		return e, err
-	}
-	for _, p := range packs {
-		delete(r.index.fresh, p.ID)
-	}
-	return e, nil
-}
-
 // Reload brings what is known of the index up to what the index files say now: others may have added some and removed
 // some. Packs of sessions of r that no index file names yet stay known. After an error everything is as before.
 func (r *Repository) Reload(ctx context.Context) error {
 	x := r.index
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	t := newTable()
-	var unreadable []Unreadable
-	for f, err := range r.IndexFiles(ctx) {
-		if f == nil {
-			return fmt.Errorf("read index: %w", err)
-		}
-		if err != nil {
-			unreadable = append(unreadable, Unreadable{f.Name, err})
-			continue
-		}
-		t.addFile(f)
+	if x.repo == nil {
+		x.repo = r
 	}
-	for id, blobs := range x.fresh {
-		t.addPack(id, blobs)
-	}
-	if r.options.ReadHeaders {
-		_, err := r.unindexed(ctx, t.indexed, func(e chunkstore.Entry, blobs []PackedBlob) {
-			t.addPack(IDOf(e.Name.ID), blobs)
-			t.markLoose(IDOf(e.Name.ID), true)
-		})
-		if err != nil {
-			return fmt.Errorf("read index: %w", err)
-		}
-	}
-	x.view.Store(t)
-	x.unreadable = unreadable
-	return nil
+	return x.reload(ctx)
 }
 
 // Unreadable lists the key files that were passed over when the repository was opened, and the index files that were
@@ -246,7 +174,7 @@ func (r *Repository) Has(typ BlobType, id ID) bool { return r.index.has(typ, id)
 func (r *Repository) Locate(typ BlobType, id ID) []Location { return r.index.lookup(nil, typ, id) }
 
 // Blobs yields every blob that the index lists, once for each place. Nothing may be written meanwhile.
-func (r *Repository) Blobs() iter.Seq[Location] { return r.index.view.Load().all() }
+func (r *Repository) Blobs() iter.Seq[Location] { return r.index.all() }
 
 // Indexed reports whether an index file names a pack, be it to be deleted.
 func (r *Repository) Indexed(pack chunkstore.Name) bool {
@@ -255,16 +183,23 @@ func (r *Repository) Indexed(pack chunkstore.Name) bool {
 
 // MarkedSince returns since when a pack is marked for deletion. A pack in use is not marked, whatever an index file says.
 func (r *Repository) MarkedSince(pack chunkstore.Name) (time.Time, bool) {
-	return r.index.view.Load().markedSince(IDOf(pack.ID))
+	return r.index.markedSince(IDOf(pack.ID))
 }
 
 // MarkedPacks yields the packs that are marked for deletion and since when; the zero time means that nobody knows.
 func (r *Repository) MarkedPacks() iter.Seq2[chunkstore.Name, time.Time] {
 	return func(yield func(chunkstore.Name, time.Time) bool) {
-		for _, m := range r.index.view.Load().allMarked() {
+		for _, m := range r.index.markedPacks() {
 			if !yield(packName(m.pack), m.at) {
 				return
 			}
 		}
 	}
+}
+
+// TableErr returns why the look-up table could not be kept in [Options.CacheDir]. All is in memory then.
+func (r *Repository) TableErr() error {
+	r.index.mu.Lock()
+	defer r.index.mu.Unlock()
+	return r.index.tableErr
 }

@@ -43,6 +43,13 @@ type Options struct {
 	// Lock is the lock that [Open] takes before it reads the index; see [Repository.Lock].
 	Lock LockOptions
 
+	// CacheDir is a directory for look-up tables, below which each repository has its own; it is made. With it the memory
+	// that an open repository takes hardly depends on its size. What is there may be removed at any time. Empty means
+	// that everything is kept in memory; see the package's comment.
+	CacheDir string
+
+	memoryBlobs int // in memory beside the table on disk; 0 means by its size
+
 	// ReadHeaders has [Open] find blobs in packs that no readable index file names, from the packs' own headers: the way
 	// to read a repository whose index is lost. The next session's [Session.Adopt] then writes a new index.
 	ReadHeaders bool
@@ -200,7 +207,7 @@ func (r *Repository) WithoutHealing() *Repository {
 func (r *Repository) LoadBlob(ctx context.Context, typ BlobType, id ID, dst []byte) ([]byte, error) {
 	locations := r.index.lookup(make([]Location, 0, 1), typ, id)
 	if len(locations) == 0 {
-		return nil, fmt.Errorf("%s blob %s: %w", typ, id, ErrNoBlob)
+		return nil, fmt.Errorf("%s blob %s: %w", typ, id, r.index.missing())
 	}
 	var first error
 	for _, l := range locations {

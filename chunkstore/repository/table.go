@@ -35,6 +35,10 @@ type tableEntry struct {
 	kind                  BlobType
 }
 
+// maxPlaces is how many places of one blob are kept. Programs that write at the same time leave a handful; who plants
+// more would otherwise have every look-up go through all of them.
+const maxPlaces = 128
+
 const pageEntries = 1 << 13 // growing by pages never copies what is there
 
 func newTable() *table {
@@ -53,8 +57,12 @@ func (t *table) start(id *ID) uint32 {
 	return uint32(maphash.Bytes(t.seed, id[:])) & uint32(len(t.slots)-1)
 }
 
-// addPack enters the blobs of a pack. Entries that are there already are not doubled.
+// addPack enters the blobs of a pack. Entries that are there already are not doubled. A pack without blobs is none:
+// nothing is known of it.
 func (t *table) addPack(pack ID, blobs []PackedBlob) {
+	if len(blobs) == 0 {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p, ok := t.known[pack]
@@ -74,9 +82,16 @@ func (t *table) add(e tableEntry) {
 	}
 	mask := uint32(len(t.slots) - 1)
 	i := t.start(&e.id)
+	places := 0
 	for ; t.slots[i] != 0; i = (i + 1) & mask {
-		if *t.at(t.slots[i] - 1) == e {
+		o := t.at(t.slots[i] - 1)
+		if *o == e {
 			return
+		}
+		if o.id == e.id && o.kind == e.kind {
+			if places++; places == maxPlaces {
+				return
+			}
 		}
 	}
 	if t.count%pageEntries == 0 {
@@ -152,15 +167,48 @@ func (t *table) mark(pack ID, at time.Time) {
 	}
 }
 
-// markedSince returns since when a pack is to be deleted, if it is.
-func (t *table) markedSince(pack ID) (time.Time, bool) {
+// marks returns what is known of a pack: whether it is in use, and if not, since when it is to be deleted.
+func (t *table) marks(pack ID) (since time.Time, marked, live bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if _, live := t.known[pack]; live {
-		return time.Time{}, false
+		return time.Time{}, false, true
 	}
-	at, ok := t.marked[pack]
-	return at, ok
+	since, marked = t.marked[pack]
+	return since, marked, false
+}
+
+// size returns how many blobs there are.
+func (t *table) size() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return int(t.count)
+}
+
+// contains reports whether a blob is known to lie at l.
+func (t *table) contains(l Location) bool {
+	return t.has(l.Blob.Type, l.Blob.ID) && slices.Contains(t.lookup(nil, l.Blob.Type, l.Blob.ID), l)
+}
+
+// eachPack calls f with the packs that have blobs, in parts, and whether they are known from their headers only. The
+// blobs are f's until it returns. The table must not change meanwhile.
+func (t *table) eachPack(f func(p *IndexedPack, loose bool) error) error {
+	var p IndexedPack
+	for n := uint32(0); n < t.count; {
+		number := t.at(n).pack
+		p.ID, p.Blobs = t.packs[number], p.Blobs[:0]
+		for ; n < t.count && t.at(n).pack == number; n++ {
+			p.Blobs = append(p.Blobs, t.at(n).blob())
+		}
+		if err := f(&p, t.loose[p.ID]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *tableEntry) blob() PackedBlob {
+	return PackedBlob{ID: e.id, Type: e.kind, Offset: e.offset, Length: e.length, UncompressedBytes: e.plain}
 }
 
 // markLoose notes whether pack is known from its header only.
@@ -194,10 +242,7 @@ func (t *table) allMarked() []markedPack {
 }
 
 func (t *table) location(e *tableEntry) Location {
-	return Location{
-		Pack: packName(t.packs[e.pack]),
-		Blob: PackedBlob{ID: e.id, Type: e.kind, Offset: e.offset, Length: e.length, UncompressedBytes: e.plain},
-	}
+	return Location{Pack: packName(t.packs[e.pack]), Blob: e.blob()}
 }
 
 // all yields every entry. The table must not change meanwhile.
