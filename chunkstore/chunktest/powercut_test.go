@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"dengbei/chunkstore/chunktest"
 	"dengbei/chunkstore/digest"
 	"dengbei/chunkstore/prune"
+	"dengbei/chunkstore/repair"
 	"dengbei/chunkstore/repository"
 	"dengbei/chunkstore/retention"
 )
@@ -41,11 +43,15 @@ type scene struct {
 
 	// What was promised, by number of steps.
 	begun     int // the repository is there
+	mended    int // the repository is sound again, which was damaged before the first step
 	first     digest.Digest
 	snapshots map[digest.Digest]*span
 	passwords map[string]*span
 
-	next func(repo *repository.Repository) error // the next run of what was cut off, if that is more than a backup
+	// next runs again what was cut off, if that is more than a backup.
+	next func(repo *repository.Repository) error
+
+	damaged map[string]bool // files that do not hash to their names, by ID
 }
 
 // span is the numbers of steps between which a thing must be there: from when that was promised until somebody began to
@@ -147,7 +153,7 @@ func (s *scene) promised(steps int) string {
 		all = append(all, fmt.Sprint(word, p.holds(steps), steps >= p.gone))
 	}
 	slices.Sort(all)
-	return fmt.Sprint(all, steps >= s.begun)
+	return fmt.Sprint(all, steps >= s.begun, steps >= s.mended)
 }
 
 // crashTally counts what was tried.
@@ -182,7 +188,7 @@ func (s *scene) replay() crashTally {
 		n.examined++
 		if err := s.examine(c); err != nil {
 			fail(c, err)
-		} else if c.Steps >= s.begun {
+		} else if c.Steps >= max(s.begun, s.mended) {
 			examined = append(examined, c)
 		}
 	}
@@ -257,7 +263,7 @@ func (s *scene) place(c chunktest.Crash) string {
 // examine says what is wrong with a state.
 func (s *scene) examine(c chunktest.Crash) error {
 	for p, b := range c.Files {
-		if err := named(p, b); err != nil {
+		if err := named(p, b); err != nil && !s.damaged[filepath.Base(p)] {
 			return err
 		}
 		if filepath.Base(p) == "README.txt" {
@@ -286,8 +292,10 @@ func (s *scene) examine(c chunktest.Crash) error {
 	if err != nil {
 		return err
 	}
-	if err := sound(ctx, repo); err != nil {
-		return err
+	if c.Steps >= s.mended {
+		if err := sound(ctx, repo); err != nil {
+			return err
+		}
 	}
 	if err := s.kept(ctx, repo, c.Steps); err != nil {
 		return err
@@ -430,6 +438,9 @@ func TestPowerCuts(t *testing.T) {
 		{"forget", playForget},
 		{"prune", playPrune},
 		{"key", playKey},
+		{"repair index", playRepairIndex},
+		{"repair packs", playRepairPacks},
+		{"repair from another copy", playRepairFrom},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := tt.play(t)
@@ -581,5 +592,103 @@ func playKey(t *testing.T) *scene {
 	s.ending(s.passwords["second"])
 	chunktest.Must(t, repo.RemoveKey(t.Context(), added.Name.ID))
 	s.passwords["second"].gone = s.steps()
+	return s
+}
+
+// repairing has the repository mended, with every step recorded. Cut off, it is to be mended by doing the same again.
+func (s *scene) repairing(mend func(repo *repository.Repository) error) *scene {
+	s.t.Helper()
+	if sound(s.t.Context(), s.open(s.filesUnrecorded())) == nil {
+		s.t.Fatal("there is nothing to repair")
+	}
+	s.record()
+	chunktest.Must(s.t, mend(s.open(s.files)))
+	s.mended = s.steps()
+	s.next = mend
+	return s
+}
+
+func playRepairIndex(t *testing.T) *scene {
+	s := newScene(t)
+	files := s.filesUnrecorded()
+	s.write("second", 3)
+	id, err := s.backup(files)
+	chunktest.Must(t, err)
+	s.snapshots[id] = s.always()
+	// One index file is lost, the other cannot be read and so is a third.
+	lost := false
+	for e, err := range files.List(t.Context(), chunkstore.Index) {
+		chunktest.Must(t, err)
+		if lost {
+			s.damage(files, e.Name, 100)
+			continue
+		}
+		lost = true
+		chunktest.Must(t, files.Remove(t.Context(), e.Name))
+	}
+	junk := []byte("junk")
+	chunktest.Must(t, files.PutBytes(t.Context(), chunktest.NameOf(chunkstore.Index, junk), junk))
+	return s.repairing(func(repo *repository.Repository) error {
+		_, err := repair.Index(t.Context(), repo, repair.IndexOptions{})
+		return err
+	})
+}
+
+// damage flips a bit of a file.
+func (s *scene) damage(files *chunkstore.Files, name chunkstore.Name, at int) {
+	s.t.Helper()
+	chunktest.Rot(s.t, files, name, at)
+	if s.damaged == nil {
+		s.damaged = make(map[string]bool)
+	}
+	s.damaged[name.ID.Hex()] = true
+	s.damaged[name.Kind.String()+"-"+name.ID.Hex()] = true
+}
+
+func playRepairPacks(t *testing.T) *scene {
+	s := newScene(t)
+	files := s.filesUnrecorded()
+	// Packs whose headers are damaged: all that is in them can be saved.
+	var damaged []digest.Digest
+	for e, err := range files.List(t.Context(), chunkstore.Pack) {
+		chunktest.Must(t, err)
+		s.damage(files, e.Name, int(e.SizeBytes)-20)
+		damaged = append(damaged, e.Name.ID)
+	}
+	return s.repairing(func(repo *repository.Repository) error {
+		for _, id := range damaged {
+			_, err := repair.Packs(t.Context(), repo, []digest.Digest{id}, repair.PacksOptions{})
+			if err != nil && !errors.Is(err, fs.ErrNotExist) { // done before the power went
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func playRepairFrom(t *testing.T) *scene {
+	s := newScene(t)
+	other := chunktest.NewFiles(t, chunktest.LazyDisk{})
+	chunktest.Must(t, os.CopyFS(other.Dir()+"/copy", os.DirFS(s.root)))
+	other, err := chunkstore.OpenOn(chunktest.LazyDisk{}, other.Dir()+"/copy")
+	chunktest.Must(t, err)
+	files := s.filesUnrecorded()
+	for _, k := range []chunkstore.Kind{chunkstore.Snapshot, chunkstore.Index, chunkstore.Pack} {
+		n := 0
+		for e, err := range files.List(t.Context(), k) {
+			chunktest.Must(t, err)
+			if n++; k == chunkstore.Pack && n == 1 {
+				chunktest.Must(t, files.Remove(t.Context(), e.Name))
+			} else {
+				s.damage(files, e.Name, int(e.SizeBytes)/2)
+			}
+		}
+	}
+	s.snapshots = nil // the only one is damaged
+	s.repairing(func(repo *repository.Repository) error {
+		_, err := repair.From(t.Context(), repo, other, repair.FromOptions{ReadData: true})
+		return err
+	})
+	s.snapshots = map[digest.Digest]*span{s.first: s.always()}
 	return s
 }

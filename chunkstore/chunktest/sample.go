@@ -47,6 +47,23 @@ func NewRepository(t testing.TB, o repository.Options) (*repository.Repository, 
 	return r, files
 }
 
+// Rot flips one bit of a stored file.
+func Rot(t testing.TB, files *chunkstore.Files, name chunkstore.Name, at int) {
+	t.Helper()
+	p := filepath.Join(files.Dir(), name.Kind.String(), name.ID.Hex())
+	switch name.Kind {
+	case chunkstore.Config:
+		p = filepath.Join(files.Dir(), "config")
+	case chunkstore.Pack:
+		p = filepath.Join(files.Dir(), "data", name.ID.Hex()[:2], name.ID.Hex())
+	}
+	b, err := os.ReadFile(p)
+	Must(t, err)
+	b[at] ^= 1
+	Must(t, os.Chmod(p, 0o600)) // a file that has its name is read-only
+	Must(t, os.WriteFile(p, b, 0o400))
+}
+
 // Noise is n bytes that differ everywhere and do not shrink, the same for the same seed.
 func Noise(seed string, n int) []byte {
 	b := make([]byte, 0, n+digest.Size)

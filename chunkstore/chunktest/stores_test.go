@@ -3,7 +3,6 @@ package chunktest_test
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -20,12 +19,7 @@ func local() chunktest.Suite {
 		New:   func(t *testing.T) repository.Files { return chunktest.NewFiles(t, chunkstore.LocalDisk{}) },
 		Small: func(t *testing.T) repository.Files { return chunktest.NewFiles(t, &chunktest.SmallDisk{Room: small}) },
 		Rot: func(t *testing.T, files repository.Files, name chunkstore.Name) {
-			p := filepath.Join(files.(*chunkstore.Files).Dir(), "data", name.ID.Hex()[:2], name.ID.Hex())
-			b, err := os.ReadFile(p)
-			chunktest.Must(t, err)
-			b[len(b)/2] ^= 1
-			chunktest.Must(t, os.Chmod(p, 0o600))
-			chunktest.Must(t, os.WriteFile(p, b, 0o400))
+			chunktest.Rot(t, files.(*chunkstore.Files), name, 1000)
 		},
 		Leftovers: func(t *testing.T, files repository.Files) []string {
 			left, err := filepath.Glob(filepath.Join(files.(*chunkstore.Files).Dir(), "tmp", "*"))
