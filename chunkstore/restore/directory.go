@@ -65,7 +65,7 @@ func (d *dir) action() Action {
 	if d.fresh || d.adopted {
 		return Restored
 	}
-	return Updated
+	return Unchanged
 }
 
 // path returns the path in the snapshot.

@@ -261,8 +261,10 @@ func (r *restorer) pretend() {
 		if f.state != pending {
 			continue
 		}
-		r.bytes.Add(f.size)
 		r.fileOutcome(f, f.action(), nil)
+	}
+	for _, p := range r.plan.pieces {
+		r.bytes.Add(r.plan.blob(p).PlainBytes())
 	}
 	for _, l := range r.plan.links {
 		r.outcome(func() string { return l.dir.join(l.name) }, repository.TypeFile, Restored, l.to.size, nil)

@@ -37,7 +37,7 @@ A repository that belongs to a node is the node's to change: backup, forget, pru
 	r.opener.flags(cmd, c)
 	cmd.AddCommand(
 		r.initCommand(), r.keyCommand(), r.unlockCommand(), r.serveCommand(), r.snapshotsCommand(), r.pruneCommand(),
-		r.checkCommand(), r.repairCommand(),
+		r.checkCommand(), r.repairCommand(), r.restoreCommand(), r.dumpCommand(),
 	)
 	return cmd
 }
