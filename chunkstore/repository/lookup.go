@@ -228,9 +228,6 @@ func (x *index) moveToDisk(ctx context.Context, dir string) {
 	defer b.close()
 	stays := newTable()
 	file, err := func() (*tableFile, error) {
-		if err := openDirectory(dir); err != nil {
-			return nil, err
-		}
 		err := v.mem.eachPack(func(p *IndexedPack, loose bool) error {
 			if _, fresh := x.fresh[p.ID]; fresh || loose {
 				stays.addPack(p.ID, p.Blobs)
@@ -432,9 +429,7 @@ func (x *index) loadTable(ctx context.Context, dir string, names []ID, anew bool
 }
 
 func (x *index) loadOntoTable(ctx context.Context, dir string, names []ID, next *loaded, anew bool) error {
-	if err := openDirectory(dir); err != nil {
-		return err
-	}
+	removeStale(dir)
 	var old *tableFile
 	if !anew {
 		old = x.usableTable(dir, names)

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -125,9 +124,9 @@ func (b *tableBuilder) moveTo(t *table) {
 // write makes the table file of what was added and of all that old has, unless old is nil, and opens it. covers are the
 // index files that this comes from. The file is durable and takes the place of the one before in one step.
 func (b *tableBuilder) write(ctx context.Context, old *tableFile, covers []ID) (_ *tableFile, err error) {
-	f, err := os.CreateTemp(b.dir, tableTemp)
+	f, err := createTemp(b.dir, tableTemp)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errTable, err)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -410,11 +409,14 @@ func (w *tableWriter) writeBlobs() error {
 	}
 }
 
-// openDirectory makes the directory of a repository's table.
-func openDirectory(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w: %w", errTable, err)
+// createTemp makes a file in dir, and dir if need be: a small repository has none.
+func createTemp(dir, pattern string) (*os.File, error) {
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		var f *os.File
+		if f, err = os.CreateTemp(dir, pattern); err == nil {
+			return f, nil
+		}
 	}
-	removeStale(dir)
-	return nil
+	return nil, fmt.Errorf("%w: %w", errTable, err)
 }

@@ -133,9 +133,9 @@ func (s *sorter) putAside() error {
 }
 
 func (s *sorter) openSpill() error {
-	f, err := os.CreateTemp(s.dir, spillPattern)
+	f, err := createTemp(s.dir, spillPattern)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errTable, err)
+		return err
 	}
 	os.Remove(f.Name()) // nothing is left of it if the process is killed; not every system can do that
 	s.spill = &blocks{f: f}

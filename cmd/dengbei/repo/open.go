@@ -148,11 +148,15 @@ func (o *opener) openLocked(ctx context.Context, dir string, options repository.
 	if err != nil {
 		return nil, err
 	}
+	if err := repo.TableErr(); err != nil {
+		o.note("the index is kept in memory: %v", err)
+	}
 	return &opened{repo, files}, nil
 }
 
 // complete adds to options what the command line says of every repository.
 func (o *opener) complete(options *repository.Options) error {
+	options.CacheDir = o.cache()
 	options.KeyHint = o.keyHint
 	if options.KeyHint == "" {
 		options.KeyHint = o.console.Env("RESTIC_KEY_HINT")
