@@ -323,16 +323,27 @@ func (r *Repository) readLock(ctx context.Context, name chunkstore.Name) (LockIn
 	if err != nil {
 		return LockInfo{}, err
 	}
-	if b, err = r.master.open(b[:0], b); err == nil {
-		b, err = r.decodeUnpacked(b)
-	}
+	info, err := r.DecodeLock(b)
 	if err != nil {
 		return LockInfo{}, fmt.Errorf("%s: %w", name, err)
 	}
-	var f lockFile
-	if err := json.Unmarshal(b, &f); err != nil {
-		return LockInfo{}, fmt.Errorf("%s: %w: %w", name, err, ErrUnreadable)
+	return info, nil
+}
+
+// DecodeLock reads the bytes of a lock file, or gives [ErrUnreadable].
+func (r *Repository) DecodeLock(b []byte) (LockInfo, error) {
+	plain, err := r.master.open(nil, b)
+	if err == nil {
+		plain, err = r.decodeUnpacked(plain)
 	}
+	if err != nil {
+		return LockInfo{}, err
+	}
+	var f lockFile
+	if err := json.Unmarshal(plain, &f); err != nil {
+		return LockInfo{}, fmt.Errorf("lock: %w: %w", err, ErrUnreadable)
+	}
+	name := chunkstore.Name{Kind: chunkstore.Lock, ID: digest.Of(b)}
 	return LockInfo{name, f.Time, f.Exclusive, f.Hostname, f.Username, f.PID, f.Process}, nil
 }
 
