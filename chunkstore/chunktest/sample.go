@@ -14,7 +14,7 @@ import (
 const Password = "correct horse"
 
 // Cheap is a cost of guessing that keeps scrypt from taking most of the time of a test.
-func Cheap() repository.Scrypt { return repository.Scrypt{N: 1024, R: 8, P: 1} }
+func Cheap() repository.Scrypt { return repository.Scrypt{N: 16, R: 8, P: 1} }
 
 // Must ends the test if err is one.
 func Must(t testing.TB, err error) {
