@@ -2,6 +2,7 @@ package prune
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -21,6 +22,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	set := false
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "rapid.checks" })
+	if !set {
+		_ = flag.Set("rapid.checks", "50") // each takes many a run
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -57,7 +64,7 @@ func backup(t testing.TB, repo *repository.Repository, seeds ...string) digest.D
 	return r.SnapshotID
 }
 
-func forget(t testing.TB, files *chunkstore.Files, id digest.Digest) {
+func forget(t testing.TB, files repository.Files, id digest.Digest) {
 	t.Helper()
 	must(t, files.Remove(t.Context(), chunkstore.Name{Kind: chunkstore.Snapshot, ID: id}))
 }

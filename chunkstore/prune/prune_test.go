@@ -210,6 +210,37 @@ func TestPacksInNoIndex(t *testing.T) {
 	wantSound(t, files, 1)
 }
 
+// A run that is cut off leaves a pack in use by one index file and marked in another: it is in use, whichever comes first.
+func TestInUseIsStrongerThanMarked(t *testing.T) {
+	for range 8 { // index files come in any order
+		repo, files := inMemory(t)
+		saveSmall(t, repo, []int{1}, noon)
+		reader, err := repository.Open(t.Context(), files, password, repository.Options{})
+		must(t, err)
+		saveSmall(t, reader, []int{2}, noon)
+		extra := repository.IndexedPack{ID: repository.ID{1}, Time: noon} // gone: both files are written anew
+		for f, err := range reader.IndexFiles(t.Context()) {
+			must(t, err)
+			g := &repository.IndexFile{PacksToDelete: append(f.Packs, extra)}
+			for i := range g.PacksToDelete {
+				g.PacksToDelete[i].Time = noon
+			}
+			_, err := reader.SaveIndexFile(t.Context(), g)
+			must(t, err)
+			f.PacksToDelete = []repository.IndexedPack{extra}
+			f.Packs = f.Packs[:len(f.Packs):len(f.Packs)]
+			_, err = reader.SaveIndexFile(t.Context(), f)
+			must(t, err)
+			must(t, files.Remove(t.Context(), f.Name))
+			break
+		}
+		prune(t, files, Options{Now: at(noon.Add(time.Hour))})
+		wantSound(t, files, 2)
+		prune(t, files, Options{Now: at(noon.Add(48 * time.Hour))})
+		wantSound(t, files, 2)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	rows := []struct {
 		what string

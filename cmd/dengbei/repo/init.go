@@ -18,17 +18,34 @@ func chunkProfiles() map[string]repository.ChunkProfile {
 
 func (r *commands) initCommand() *cobra.Command {
 	var chunks string
+	var from origin
+	var copyChunks bool
 	cmd := &cobra.Command{
 		Use:   "init",
 		Short: "make a new repository",
 		Long: `Make a new repository in the directory --repo, opened by the password.
 
 --chunks database cuts files into pieces small enough that a large file with small edits all over adds little. It is fixed for
-the life of the repository. Stock restic reads such a repository as any other, but cuts what it adds its own way.`,
+the life of the repository. Stock restic reads such a repository as any other, but cuts what it adds its own way.
+
+--copy-chunker-params takes the way of cutting from the repository --from-repo, so that what is copied between the two is stored once.`,
 		RunE: r.run(func(cmd *cobra.Command, _ []string) error {
 			profile, ok := chunkProfiles()[chunks]
 			if !ok {
 				return term.Usagef("--chunks %q: want standard or database", chunks)
+			}
+			options := repository.Options{Chunks: profile}
+			if copyChunks {
+				if cmd.Flags().Changed("chunks") {
+					return term.Usagef("--chunks and --copy-chunker-params exclude each other")
+				}
+				config, err := from.config(cmd.Context(), &r.opener)
+				if err != nil {
+					return err
+				}
+				options.Polynomial, options.Chunks = config.Polynomial, config.Chunks
+			} else if from != (origin{}) {
+				return term.Usagef("--from-repo and its like are for --copy-chunker-params")
 			}
 			dir, err := r.opener.directory()
 			if err != nil {
@@ -42,7 +59,7 @@ the life of the repository. Stock restic reads such a repository as any other, b
 			if err != nil {
 				return err
 			}
-			repo, err := repository.Init(cmd.Context(), files, password, repository.Options{Chunks: profile})
+			repo, err := repository.Init(cmd.Context(), files, password, options)
 			if err != nil {
 				return err
 			}
@@ -58,5 +75,7 @@ the life of the repository. Stock restic reads such a repository as any other, b
 		}),
 	}
 	cmd.Flags().StringVar(&chunks, "chunks", "standard", "standard, or database for dumps")
+	cmd.Flags().BoolVar(&copyChunks, "copy-chunker-params", false, "cut files as the repository --from-repo does")
+	from.flags(cmd)
 	return cmd
 }
