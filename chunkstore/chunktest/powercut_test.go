@@ -51,6 +51,9 @@ type scene struct {
 	// next runs again what was cut off, if that is more than a backup.
 	next func(repo *repository.Repository) error
 
+	// also says what else is wrong after so many steps.
+	also func(repo *repository.Repository, steps int) error
+
 	damaged map[string]bool // files that do not hash to their names, by ID
 }
 
@@ -420,6 +423,9 @@ func (s *scene) kept(ctx context.Context, repo *repository.Repository, steps int
 			return fmt.Errorf("snapshot %s is there again, which was removed", id)
 		}
 	}
+	if s.also != nil {
+		return s.also(repo, steps)
+	}
 	return nil
 }
 
@@ -435,6 +441,7 @@ func TestPowerCuts(t *testing.T) {
 		{"init", playInit},
 		{"backup", playBackup},
 		{"a backup cut off, then another", playInterrupted},
+		{"a backup cut off with a partial snapshot, then another", playPartial},
 		{"forget", playForget},
 		{"prune", playPrune},
 		{"key", playKey},
@@ -499,6 +506,48 @@ func playInterrupted(t *testing.T) *scene {
 	s.write("third", 3)
 	s.recordBackup()
 	s.recordBackup() // of what is unchanged
+	return s
+}
+
+func playPartial(t *testing.T) *scene {
+	s := newScene(t)
+	s.write("second", 6)
+	s.record()
+	run := func(ctx context.Context, progress func(archive.Progress), partial ...digest.Digest) (digest.Digest, error) {
+		r, err := archive.Backup(ctx, s.open(s.files), archive.Options{
+			Roots:   []archive.Root{{Path: "/", Source: s.source}},
+			Partial: partial, Checkpoint: time.Hour, Progress: progress,
+		})
+		if r == nil {
+			return digest.Digest{}, err
+		}
+		return r.SnapshotID, err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	partial, err := run(ctx, func(p archive.Progress) {
+		if p.Files == 4 {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) || partial.IsZero() {
+		t.Fatalf("backup that was cut off = %s, %v; want a partial snapshot and the context's end", partial, err)
+	}
+	s.snapshots[partial] = s.always()
+	from := s.steps()
+	s.ending(s.snapshots[partial])
+	complete, err := run(t.Context(), nil, partial)
+	chunktest.Must(t, err)
+	s.snapshots[partial].gone = s.steps()
+	s.snapshots[complete] = s.always()
+	// The partial one does not go before the complete one is there.
+	s.also = func(repo *repository.Repository, steps int) error {
+		_, err := repo.LoadSnapshot(t.Context(), complete)
+		if _, perr := repo.LoadSnapshot(t.Context(), partial); perr != nil && err != nil && steps >= from {
+			return fmt.Errorf("neither the partial snapshot nor the complete one: %w", errors.Join(perr, err))
+		}
+		return nil
+	}
 	return s
 }
 
