@@ -38,6 +38,7 @@ A repository that belongs to a node is the node's to change: backup, forget, pru
 	cmd.AddCommand(
 		r.initCommand(), r.keyCommand(), r.unlockCommand(), r.serveCommand(), r.snapshotsCommand(), r.pruneCommand(), r.copyCommand(),
 		r.checkCommand(), r.repairCommand(), r.restoreCommand(), r.dumpCommand(),
+		r.lsCommand(), r.findCommand(), r.diffCommand(), r.statsCommand(), r.forgetCommand(), r.tagCommand(), r.catCommand(), r.listCommand(),
 	)
 	return cmd
 }
