@@ -50,6 +50,9 @@ type Options struct {
 	// removed once this backup is complete.
 	Partial []digest.Digest
 
+	// Reread has all files read, whatever the parents say.
+	Reread bool
+
 	// IgnoreInode and IgnoreCtime make a file count as unchanged though its inode or the time of its status changed: on
 	// file systems that make them up.
 	IgnoreInode, IgnoreCtime bool
@@ -231,6 +234,9 @@ func (a *archiver) rootDir(ctx context.Context) (*dir, error) {
 	ids := slices.Clone(a.options.Partial)
 	if !a.options.Parent.IsZero() {
 		ids = append(ids, a.options.Parent)
+	}
+	if a.options.Reread {
+		return root, nil
 	}
 	for _, id := range ids {
 		var tree *repository.Tree

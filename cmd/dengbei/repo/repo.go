@@ -36,7 +36,7 @@ A repository that belongs to a node is the node's to change: backup, forget, pru
 	}
 	r.opener.flags(cmd, c)
 	cmd.AddCommand(
-		r.initCommand(), r.keyCommand(), r.unlockCommand(), r.serveCommand(), r.snapshotsCommand(), r.pruneCommand(), r.copyCommand(),
+		r.initCommand(), r.backupCommand(), r.keyCommand(), r.unlockCommand(), r.serveCommand(), r.snapshotsCommand(), r.pruneCommand(), r.copyCommand(),
 		r.checkCommand(), r.repairCommand(), r.restoreCommand(), r.dumpCommand(),
 		r.lsCommand(), r.findCommand(), r.diffCommand(), r.statsCommand(), r.forgetCommand(), r.tagCommand(), r.catCommand(), r.listCommand(),
 	)
