@@ -146,20 +146,10 @@ func (f *Files) publish(tmp string, name Name) error {
 		return err
 	}
 	if name.Kind == Config {
-		// A link never replaces, so of two racing writers one wins and the other compares.
-		err := f.disk.Link(tmp, f.abs(name))
-		if errors.Is(err, fs.ErrExist) {
-			b, err := f.readConfig()
-			if err != nil {
-				return err
-			}
-			if digest.Of(b) != name.ID {
-				return ErrConfigExists
-			}
-		} else if err != nil {
+		if err := f.publishConfig(tmp, name); err != nil {
 			return err
 		}
-		return f.disk.SyncDir(dir) // also for the loser: the winner may not be there yet
+		return f.disk.SyncDir(dir) // also if it was there: whoever made it may not have synced it yet
 	}
 	err := f.disk.Rename(tmp, f.abs(name))
 	if errors.Is(err, fs.ErrNotExist) { // somebody removed dir since
@@ -172,6 +162,31 @@ func (f *Files) publish(tmp string, name Name) error {
 		return err
 	}
 	return f.disk.SyncDir(dir)
+}
+
+// publishConfig gives the synced file at tmp the name of the config unless there is one.
+func (f *Files) publishConfig(tmp string, name Name) error {
+	// A link never replaces, so of two racing writers one wins and the other compares.
+	err := f.disk.Link(tmp, f.abs(name))
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, errors.ErrUnsupported) {
+		// A file system without links, as on memory sticks: only the writers of this process are kept apart.
+		f.dirs.mu.Lock()
+		defer f.dirs.mu.Unlock()
+		if _, err = os.Lstat(f.abs(name)); errors.Is(err, fs.ErrNotExist) {
+			return f.disk.Rename(tmp, f.abs(name))
+		}
+		if err == nil {
+			err = fs.ErrExist
+		}
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	b, err := f.readConfig()
+	if err == nil && digest.Of(b) != name.ID {
+		err = ErrConfigExists
+	}
+	return err
 }
 
 // sweepTemp removes staged files that no process holds.

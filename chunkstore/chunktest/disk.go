@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"dengbei/chunkstore"
@@ -91,4 +92,116 @@ func (f *smallFile) WriteAt(b []byte, off int64) (int, error) {
 		err = &fs.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
 	}
 	return n, err
+}
+
+// FailingDisk is a local disk whose calls fail when they are told to.
+type FailingDisk struct {
+	chunkstore.LocalDisk
+
+	// Fail returns what the n-th call gives without being carried out, the first being 0; nil lets it be. Closing files
+	// always succeeds.
+	Fail func(n int, call string) error
+
+	calls atomic.Int64
+}
+
+func (d *FailingDisk) fail(call, path string) error {
+	if err := d.Fail(int(d.calls.Add(1))-1, call); err != nil {
+		return &fs.PathError{Op: call, Path: path, Err: err}
+	}
+	return nil
+}
+
+// Mkdir implements [chunkstore.Disk].
+func (d *FailingDisk) Mkdir(path string, perm fs.FileMode) error {
+	if err := d.fail("mkdir", path); err != nil {
+		return err
+	}
+	return d.LocalDisk.Mkdir(path, perm)
+}
+
+// OpenFile implements [chunkstore.Disk].
+func (d *FailingDisk) OpenFile(path string, flag int, perm fs.FileMode) (chunkstore.DiskFile, error) {
+	if err := d.fail("open", path); err != nil {
+		return nil, err
+	}
+	f, err := d.LocalDisk.OpenFile(path, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return failingFile{f, d}, nil
+}
+
+// Rename implements [chunkstore.Disk].
+func (d *FailingDisk) Rename(from, to string) error {
+	if err := d.fail("rename", to); err != nil {
+		return err
+	}
+	return d.LocalDisk.Rename(from, to)
+}
+
+// Link implements [chunkstore.Disk].
+func (d *FailingDisk) Link(from, to string) error {
+	if err := d.fail("link", to); err != nil {
+		return err
+	}
+	return d.LocalDisk.Link(from, to)
+}
+
+// Remove implements [chunkstore.Disk].
+func (d *FailingDisk) Remove(path string) error {
+	if err := d.fail("remove", path); err != nil {
+		return err
+	}
+	return d.LocalDisk.Remove(path)
+}
+
+// SyncDir implements [chunkstore.Disk].
+func (d *FailingDisk) SyncDir(path string) error {
+	if err := d.fail("sync directory", path); err != nil {
+		return err
+	}
+	return d.LocalDisk.SyncDir(path)
+}
+
+type failingFile struct {
+	chunkstore.DiskFile
+	disk *FailingDisk
+}
+
+func (f failingFile) Write(b []byte) (int, error) {
+	if err := f.disk.fail("write", f.Name()); err != nil {
+		n, _ := f.DiskFile.Write(b[:len(b)/2]) // as far as it went
+		return n, err
+	}
+	return f.DiskFile.Write(b)
+}
+
+func (f failingFile) WriteAt(b []byte, off int64) (int, error) {
+	if err := f.disk.fail("write", f.Name()); err != nil {
+		n, _ := f.DiskFile.WriteAt(b[:len(b)/2], off)
+		return n, err
+	}
+	return f.DiskFile.WriteAt(b, off)
+}
+
+func (f failingFile) Sync() error {
+	if err := f.disk.fail("sync", f.Name()); err != nil {
+		return err
+	}
+	return f.DiskFile.Sync()
+}
+
+func (f failingFile) Truncate(size int64) error {
+	if err := f.disk.fail("truncate", f.Name()); err != nil {
+		return err
+	}
+	return f.DiskFile.Truncate(size)
+}
+
+func (f failingFile) Chmod(perm fs.FileMode) error {
+	if err := f.disk.fail("chmod", f.Name()); err != nil {
+		return err
+	}
+	return f.DiskFile.Chmod(perm)
 }
