@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"os"
 	"path/filepath"
@@ -114,8 +115,13 @@ func tablePath(t rapid.TB, dir string) string {
 // TestTableAgreesWithMemory does at random what happens to a repository, and looks everything up after each step.
 func TestTableAgreesWithMemory(t *testing.T) {
 	files := newMemoryFiles()
-	_, err := Init(t.Context(), files, password, Options{Scrypt: cheap})
+	opened, err := Init(t.Context(), files, password, Options{Scrypt: cheap})
 	must(t, err)
+	open := func(ctx context.Context, o Options) (*Repository, error) { // as Open does, without the work of deriving keys
+		r := *opened
+		r.index, r.options.CacheDir, r.options.memoryBlobs = newIndex(), o.CacheDir, o.memoryBlobs
+		return &r, r.Reload(ctx)
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		cache, err := os.MkdirTemp("", "cache")
 		if err != nil {
@@ -134,7 +140,7 @@ func TestTableAgreesWithMemory(t *testing.T) {
 			check(err)
 			check(files.Remove(t.Context(), e.Name))
 		}
-		r, err := Open(t.Context(), files, password, options)
+		r, err := open(t.Context(), options)
 		check(err)
 		model, fresh := newTable(), map[ID]IndexedPack{}
 		var names []chunkstore.Name
@@ -201,7 +207,7 @@ func TestTableAgreesWithMemory(t *testing.T) {
 				remodel()
 			},
 			"open": func(t *rapid.T) {
-				again, err := Open(t.Context(), files, password, options)
+				again, err := open(t.Context(), options)
 				check(err)
 				r, fresh = again, map[ID]IndexedPack{}
 				remodel()
