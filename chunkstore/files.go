@@ -155,7 +155,7 @@ func (f *Files) Open(ctx context.Context, name Name) (io.ReadCloser, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	file, err := os.Open(f.abs(name))
+	file, err := openRegular(f.abs(name))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
@@ -262,7 +262,7 @@ func (f *Files) listDir(ctx context.Context, kind Kind, sub string, yield func(E
 }
 
 func (f *Files) readConfig() ([]byte, error) {
-	file, err := os.Open(filepath.Join(f.dir, "config"))
+	file, err := openRegular(filepath.Join(f.dir, "config"))
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ func (f *Files) OpenRanges(ctx context.Context, name Name) (RangeReader, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	file, err := os.Open(f.abs(name))
+	file, err := openRegular(f.abs(name))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}

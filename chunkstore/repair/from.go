@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"slices"
+	"syscall"
 
 	"dengbei/chunkstore"
 	"dengbei/chunkstore/digest"
@@ -216,30 +217,42 @@ func (f *fetcher) fetch(ctx context.Context, name chunkstore.Name) error {
 		return nil
 	}
 	if !f.options.DryRun {
-		r, err := f.other.Open(ctx, name)
-		if err != nil {
-			f.result.Failed = append(f.result.Failed, repository.Unreadable{Name: name, Err: err})
-			return ctx.Err()
+		size, theirs, err := f.copy(ctx, name)
+		if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.EISDIR) { // a directory in the place of the file
+			if err := f.setAside(ctx, name); err != nil {
+				return err
+			}
+			size, theirs, err = f.copy(ctx, name)
 		}
-		defer r.Close()
-		theirs := &failing{r: r}
-		e.SizeBytes, err = f.here.Put(ctx, name, theirs)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case theirs.err != nil:
-			f.result.Failed = append(f.result.Failed, repository.Unreadable{Name: name, Err: theirs.err})
-			return nil
-		case errors.Is(err, digest.ErrMismatch):
-			f.result.Failed = append(f.result.Failed, repository.Unreadable{Name: name, Err: err})
+		case theirs != nil:
+			f.result.Failed = append(f.result.Failed, repository.Unreadable{Name: name, Err: theirs})
 			return nil
 		case err != nil:
 			return err
 		}
+		e.SizeBytes = size
 	}
 	f.result.Fetched = append(f.result.Fetched, e)
 	f.progress(e.SizeBytes)
 	return nil
+}
+
+// copy brings one file here. The second result is the other copy's fault.
+func (f *fetcher) copy(ctx context.Context, name chunkstore.Name) (int64, error, error) {
+	r, err := f.other.Open(ctx, name)
+	if err != nil {
+		return 0, err, nil
+	}
+	defer r.Close()
+	theirs := &failing{r: r}
+	n, err := f.here.Put(ctx, name, theirs)
+	if errors.Is(err, digest.ErrMismatch) && theirs.err == nil {
+		theirs.err = err
+	}
+	return n, theirs.err, err
 }
 
 // failing remembers that reading failed, to tell that from writing.
