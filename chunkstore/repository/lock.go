@@ -97,6 +97,8 @@ func (i LockInfo) String() string {
 }
 
 // Lock is the lock of an open repository. Its methods may be called concurrently; those of a nil Lock do nothing.
+//
+// A program that takes locks must not end on SIGHUP: with it stock restic's unlock finds out whether the holder lives.
 type Lock struct {
 	repo      *Repository // with files that no lock guards
 	exclusive bool

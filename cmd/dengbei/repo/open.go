@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +47,7 @@ func (o *opener) flags(cmd *cobra.Command, c *term.Console) {
 	f.StringVar(&o.keyHint, "key-hint", "", "`ID` of the key to try first (default: $RESTIC_KEY_HINT)")
 	f.BoolVar(&o.noLock, "no-lock", false, "read without a lock")
 	f.DurationVar(&o.retryLock, "retry-lock", 0, "while others hold the repository, try again for this `duration`")
-	f.StringVar(&o.cacheDir, "cache-dir", "", "`directory` for what speeds up opening (default: $RESTIC_CACHE_DIR, or dengbei in the user's cache)")
+	f.StringVar(&o.cacheDir, "cache-dir", "", "`directory` below which dengbei/ speeds up opening (default: $RESTIC_CACHE_DIR, or the user's cache)")
 	f.BoolVar(&o.noCache, "no-cache", false, "keep nothing beside the repository")
 	f.StringVar(&o.compression, "compression", "", "auto, off or max (default: $RESTIC_COMPRESSION, or auto)")
 	f.UintVar(&o.packMiB, "pack-size", 0, "`MiB` at which a pack is finished, 4 to 64 (default 16)")
@@ -88,6 +90,7 @@ const (
 type opened struct {
 	*repository.Repository
 	local *chunkstore.Files
+	hangs chan os.Signal
 }
 
 // open opens the repository and locks it. [opened.close] must be called. Anything but reading is refused on a node's
@@ -123,14 +126,23 @@ func (o *opener) open(ctx context.Context, u use, options repository.Options) (*
 }
 
 // openLocked opens the repository in dir with the lock that options ask for.
-func (o *opener) openLocked(ctx context.Context, dir string, options repository.Options) (*opened, error) {
+func (o *opener) openLocked(ctx context.Context, dir string, options repository.Options) (_ *opened, err error) {
 	if err := o.complete(&options); err != nil {
 		return nil, err
 	}
+	options.CacheDir = o.cache()
 	files, err := chunkstore.Open(dir)
 	if err != nil {
 		return nil, err
 	}
+	hangs := make(chan os.Signal, 1)
+	// Stock restic's unlock finds out whether the process that a lock names is there by hanging up on it.
+	signal.Notify(hangs, syscall.SIGHUP)
+	defer func() {
+		if err != nil {
+			signal.Stop(hangs)
+		}
+	}()
 	var repo *repository.Repository
 	if o.masterKeyFile != "" {
 		key, kerr := readMasterKey(o.masterKeyFile)
@@ -151,7 +163,7 @@ func (o *opener) openLocked(ctx context.Context, dir string, options repository.
 	if err := repo.TableErr(); err != nil {
 		o.note("the index is kept in memory: %v", err)
 	}
-	return &opened{repo, files}, nil
+	return &opened{repo, files, hangs}, nil
 }
 
 // complete adds to options what the command line says of every repository.
@@ -204,23 +216,27 @@ func (o *opener) note(format string, args ...any) {
 	}
 }
 
-// cache returns the directory for what speeds up opening, empty for none.
+// cache returns the directory for what speeds up opening, empty for none. It is one of ours below the cache that is given:
+// stock restic may have its own there.
 func (o *opener) cache() string {
 	if o.noCache {
 		return ""
 	}
-	if o.cacheDir != "" {
-		return o.cacheDir
+	dir := o.cacheDir
+	if dir == "" {
+		dir = o.console.Env("RESTIC_CACHE_DIR")
 	}
-	if dir := o.console.Env("RESTIC_CACHE_DIR"); dir != "" {
-		return dir
-	}
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return ""
+	if dir == "" {
+		var err error
+		if dir, err = os.UserCacheDir(); err != nil {
+			return ""
+		}
 	}
 	return filepath.Join(dir, "dengbei")
 }
 
 // close ends the use of the repository.
-func (o *opened) close() error { return o.Lock().Close() }
+func (o *opened) close() error {
+	defer signal.Stop(o.hangs)
+	return o.Lock().Close()
+}

@@ -22,14 +22,14 @@ const lastRequests = 30 * time.Second
 
 // serving is the options of the server.
 type serving struct {
-	path, listen     string
-	tls              bool
-	cert, key        string
-	htpasswd         string
-	appendOnly       bool
-	privateRepos     bool
-	maxSize          int64
-	noAuth           bool
+	path, listen string
+	tls          bool
+	cert, key    string
+	htpasswd     string
+	appendOnly   bool
+	privateRepos bool
+	maxSize      int64
+	noAuth       bool
 }
 
 func (r *commands) serveCommand() *cobra.Command {
