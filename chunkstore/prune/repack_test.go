@@ -1,6 +1,7 @@
 package prune
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"testing"
@@ -88,6 +89,28 @@ func TestRepackOfDuplicates(t *testing.T) {
 		}
 		wantSound(t, files, 2)
 	}
+}
+
+func TestRepackCompresses(t *testing.T) {
+	_, files := chunktest.NewRepository(t, repository.Options{})
+	plain, err := repository.Open(t.Context(), files, password, repository.Options{Compression: repository.CompressOff})
+	must(t, err)
+	s := plain.NewSession()
+	id, _, err := s.SaveBlob(t.Context(), repository.DataBlob, bytes.Repeat([]byte("registration "), 10_000))
+	must(t, err)
+	tree, err := s.SaveTree(t.Context(), &repository.Tree{Nodes: []repository.Node{{Name: "a", Type: repository.TypeFile, Content: []repository.ID{id}}}})
+	must(t, err)
+	_, err = s.SaveSnapshot(t.Context(), &repository.Snapshot{Time: noon, Tree: tree, Paths: []string{"/"}})
+	must(t, err)
+	must(t, s.Close())
+	r := prune(t, files, Options{NoGrace: true, Repack: &Repack{Uncompressed: true, MaxUnused: Limit{Unlimited: true}}})
+	if r.Repacked.Packs != 2 || r.Removed.Packs != 2 {
+		t.Errorf("run: %+v; want both packs rewritten", r)
+	}
+	if after := prune(t, files, Options{DryRun: true}); after.Kept.Bytes > r.Before.Bytes/10 {
+		t.Errorf("after: %+v; want a tenth of %d bytes", after, r.Before.Bytes)
+	}
+	wantSound(t, files, 1)
 }
 
 // save stores a snapshot of one directory without looking at what lies in the repository but the index.

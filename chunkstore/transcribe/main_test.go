@@ -16,7 +16,12 @@ import (
 	"dengbei/chunkstore/restore"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(victimTo) != "" {
+		victim()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const password = chunktest.Password
 
