@@ -52,7 +52,11 @@ func dropCache(file interface{ Fd() uintptr }) {
 
 // copyContext copies r to w until the end of r or of ctx.
 func copyContext(ctx context.Context, w io.Writer, r io.Reader) error {
-	buf := make([]byte, copyBytes)
+	size := copyBytes
+	if l, ok := r.(interface{ Len() int }); ok { // of snapshots, index files and locks there are many, and they are short
+		size = max(512, min(size, l.Len()))
+	}
+	buf := make([]byte, size)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
