@@ -24,11 +24,15 @@ func (v *visitor) file(n *repository.Node) {
 		unfinished: !v.dir.shielded}
 	temp := unfinishedName(n.Name)
 	left := v.listing[temp]
-	delete(v.listing, temp) // whatever it is, this file uses the name
-	if v.hardLink(n, f) {
+	delete(v.listing, temp)
+	st, found, err := v.stat(n.Name)
+	if err == nil && left && (found || v.dir.adopted) && !v.options.DryRun {
+		// Of no use, and perhaps in the way.
+		err = v.dirs.in(v.dir, func(fd int) error { return removeAll(fd, temp) })
+	}
+	if err == nil && v.hardLink(n, f) {
 		return
 	}
-	st, found, err := v.stat(n.Name)
 	if err != nil {
 		v.fail(n, err)
 		return
