@@ -41,6 +41,7 @@ func TestBadInput(t *testing.T) {
 		{"Certificate", badCertificates},
 		{"Start", badStarts},
 		{"FullDisk", fullDisks},
+		{"Owned", ownedRepositories},
 		{"Repository", badRepositories},
 	} {
 		t.Run(group.name, func(t *testing.T) {
