@@ -1,10 +1,13 @@
 package repository
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -595,5 +598,155 @@ func TestStaleTemporaryFilesGo(t *testing.T) {
 		if _, err := os.Stat(p); (err == nil) != want {
 			t.Errorf("%s: %v; want it there: %v", p, err, want)
 		}
+	}
+}
+
+// TestKilledWhileBuilding kills a process that makes the table again and again, and looks everything up afterwards.
+func TestKilledWhileBuilding(t *testing.T) {
+	const variable = "DENGBEI_TEST_BUILD_TABLE"
+	if dir := os.Getenv(variable); dir != "" {
+		files, err := chunkstore.Open(filepath.Join(dir, "repo"))
+		must(t, err)
+		o := Options{CacheDir: filepath.Join(dir, "cache"), memoryBlobs: 100}
+		for i := 0; ; i++ {
+			r, err := Open(t.Context(), files, password, o)
+			must(t, err)
+			must(t, r.TableErr())
+			if i == 0 {
+				fmt.Println("begun")
+			}
+			if i%2 == 0 {
+				must(t, os.Remove(tablePath(t, o.CacheDir)))
+			}
+		}
+	}
+	dir := t.TempDir()
+	files, err := chunkstore.Create(filepath.Join(dir, "repo"))
+	must(t, err)
+	r, err := Init(t.Context(), files, password, Options{Scrypt: Scrypt{N: 2, R: 1, P: 1}})
+	must(t, err)
+	model := newTable()
+	f := new(IndexFile)
+	for i := range 4 {
+		f.Packs = append(f.Packs, packOf("killed"+string(rune('a'+i)), 500))
+	}
+	_, err = r.SaveIndexFile(t.Context(), f)
+	must(t, err)
+	model.addFile(f)
+	u := model.universe()
+	for i := range 8 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestKilledWhileBuilding$")
+		cmd.Env = append(os.Environ(), variable+"="+dir)
+		out, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil || line != "begun\n" {
+			t.Fatalf("the process says %q, %v", line, err)
+		}
+		<-time.After(time.Duration(i*i) * time.Millisecond)
+		must(t, cmd.Process.Kill())
+		_ = cmd.Wait() // it was killed
+		r, err := Open(t.Context(), files, password, Options{CacheDir: filepath.Join(dir, "cache"), memoryBlobs: 100})
+		must(t, err)
+		must(t, r.TableErr())
+		u.compare(t, r, model)
+	}
+}
+
+// FuzzTable opens tables whose blocks say anything: they would have to come from who holds the master key.
+func FuzzTable(f *testing.F) {
+	s := newSecret(new([64]byte))
+	count := func(n ...uint64) (b []byte) {
+		for _, n := range n {
+			b = binary.BigEndian.AppendUint64(b, n)
+		}
+		return b
+	}
+	r := packRecord(ID{1}, 0)
+	blob := blobRecord(&PackedBlob{ID: ID{1}, Length: 40}, 7)
+	f.Add(r[:], blob[:], r[:], count(1, 1, 1))
+	f.Add(r[:], []byte{}, []byte{}, count(1<<63, 1<<62, 85))
+	f.Add([]byte{}, []byte{}, []byte{}, count(0, 0, 0))
+	f.Fuzz(func(t *testing.T, packs, blobs, covers, last []byte) {
+		path := filepath.Join(t.TempDir(), tableName)
+		file, err := os.Create(path)
+		must(t, err)
+		defer file.Close()
+		header := make([]byte, tableBlockBytes)
+		copy(header, tableMagic)
+		aead, err := s.tableCipher(header)
+		must(t, err)
+		_, err = file.Write(header)
+		must(t, err)
+		w := newBlockWriter(&blocks{f: file, aead: aead}, 1)
+		for _, b := range [][]byte{packs, blobs, covers, packs, last} {
+			for len(b) > 0 {
+				n := min(len(b), tableRoom)
+				_, err := w.append(b[:n])
+				must(t, err)
+				b = b[n:]
+			}
+			must(t, w.end())
+		}
+		must(t, w.flush())
+		table, err := openTable(path, s)
+		if err != nil {
+			return
+		}
+		defer table.close()
+		_, _ = table.lookup(nil, DataBlob, &ID{1})
+		_, _, _, _ = table.pack(&ID{1})
+		_, _ = table.all(func(Location) bool { return true })
+	})
+}
+
+// benchRepo is a repository of n blobs in 16 MiB packs.
+func benchRepo(b *testing.B, n int, o Options) (*Repository, []ID) {
+	_, files := newRepo(b, Options{})
+	f := new(IndexFile)
+	var ids []ID
+	r, err := Open(b.Context(), files, password, Options{})
+	must(b, err)
+	for i := range n / 16 {
+		p := packOf(fmt.Sprint(i), 16)
+		f.Packs = append(f.Packs, p)
+		ids = append(ids, p.Blobs[i%16].ID)
+	}
+	_, err = r.SaveIndexFile(b.Context(), f)
+	must(b, err)
+	r, err = Open(b.Context(), files, password, o)
+	must(b, err)
+	return r, ids
+}
+
+func BenchmarkLookup(b *testing.B) {
+	const blobs = 200_000
+	for name, o := range map[string]Options{"memory": {}, "disk": {CacheDir: b.TempDir(), memoryBlobs: blobs / 4}} {
+		r, ids := benchRepo(b, blobs, o)
+		b.Run(name+"/has", func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if !r.Has(DataBlob, ids[i%len(ids)]) {
+					b.Fatal("not found")
+				}
+			}
+		})
+		b.Run(name+"/has-not", func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if r.Has(TreeBlob, ids[i%len(ids)]) {
+					b.Fatal("found")
+				}
+			}
+		})
+		b.Run(name+"/locate", func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if len(r.Locate(DataBlob, ids[i%len(ids)])) != 1 {
+					b.Fatal("not found")
+				}
+			}
+		})
 	}
 }

@@ -20,7 +20,7 @@ import (
 // A table file is the index of a repository on this machine's disk, sorted for look-ups. It is derived from index files,
 // names those it covers, and is made anew when it is missing, damaged, or covers a file that is no longer there.
 //
-// It consists of blocks of 4 KiB. The first is a header with a random salt. All others are sealed with AES-256-GCM under
+// It consists of blocks of 1 KiB, small enough that opening one costs less than the system call that reads it. The first is a header with a random salt. All others are sealed with AES-256-GCM under
 // a key drawn from the repository's master key and the header, with the block's number as nonce: a block that was
 // changed, moved or planted does not open, and nobody reads the names of blobs off the disk. The blocks hold records of
 // 48 bytes in ascending order: packs, then blobs, then the index files covered; then come the first 8 bytes of each of
@@ -31,13 +31,13 @@ import (
 //	file   ID(32) 0(16)
 const (
 	tableMagic      = "dengbei table 1\n"
-	tableBlockBytes = 4096
+	tableBlockBytes = 1024
 	tableRoom       = tableBlockBytes - 16 // without the tag
 	recordBytes     = 48
 	blockRecords    = tableRoom / recordBytes
 	blockFences     = tableRoom / 8
 
-	scanBlocks = 32 // read at once when going through a table
+	scanBlocks = 256 // read at once when going through a table
 
 	maxPacksInMemory = 1 << 20 // IDs, for going through all blobs
 )

@@ -226,7 +226,7 @@ func (t *thinned) next() (*record, error) {
 // sources returns all records in as many sorted sources as need be. None may be added any more.
 func (s *sorter) sources() []source {
 	var all []source
-	ahead := min(scanBlocks, max(4, 1024/(len(s.runs)+1))) // not too much memory for many runs
+	ahead := min(scanBlocks, max(16, 8192/(len(s.runs)+1))) // not too much memory for many runs
 	for _, sec := range s.runs {
 		scan := &recordScan{blocks: s.spill, block: sec.first, left: sec.records, ahead: ahead}
 		all = append(all, scan)
