@@ -309,6 +309,7 @@ func OperatorTarget(cfg config.Config) rpc.Target {
 
 func repositoriesDir(cfg config.Config) string { return cfg.Path("repositories") }
 func heldDir(cfg config.Config) string         { return cfg.Path("held") }
+func tablesDir(cfg config.Config) string       { return cfg.Path("tables") } // derived from index files; may be removed
 func repositoryPasswordPath(cfg config.Config, id string) string {
 	return filepath.Join(cfg.Path("keys"), "repository-"+id+".password")
 }

@@ -164,9 +164,10 @@ func (k *keeper) create(ctx context.Context, id, class string, epoch uint32) (*o
 		return nil, fmt.Errorf("repository %s: %w", id, err)
 	}
 	healing := k.healing(id, files)
-	repo, err := repository.Init(ctx, healing, password, repository.Options{})
+	options := repository.Options{CacheDir: tablesDir(k.cfg)}
+	repo, err := repository.Init(ctx, healing, password, options)
 	if errors.Is(err, repository.ErrExists) {
-		repo, err = repository.Open(ctx, healing, password, repository.Options{})
+		repo, err = repository.Open(ctx, healing, password, options)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", id, err)
@@ -270,7 +271,7 @@ func (k *keeper) load(ctx context.Context, id, class string) (*ownRepository, er
 	}
 	// What is still missing after this is read around, if it can be.
 	lost := k.refill(ctx, id, files, set)
-	repo, err := repository.Open(ctx, k.healing(id, files), strings.TrimSpace(string(b)), repository.Options{ReadHeaders: lost})
+	repo, err := repository.Open(ctx, k.healing(id, files), strings.TrimSpace(string(b)), repository.Options{ReadHeaders: lost, CacheDir: tablesDir(k.cfg)})
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", id, err)
 	}
