@@ -326,10 +326,16 @@ func (s *Session) Flush(ctx context.Context) error {
 	if err := s.failed(); err != nil {
 		return err
 	}
-	if err := s.writeIndex(ctx); err != nil {
-		return s.fail(err)
+	return s.unlessEnded(ctx, s.writeIndex(ctx))
+}
+
+// unlessEnded makes err the session's result, but not if ctx has ended: nothing is lost then, and a later Flush may do
+// better.
+func (s *Session) unlessEnded(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
 	}
-	return nil
+	return s.fail(err)
 }
 
 func (s *Session) packs() []*openPack {
@@ -354,7 +360,7 @@ func (s *Session) SaveSnapshot(ctx context.Context, sn *Snapshot) (chunkstore.Na
 	}
 	e, err := s.repo.saveUnpacked(ctx, chunkstore.Snapshot, b)
 	if err != nil {
-		return chunkstore.Name{}, s.fail(fmt.Errorf("save snapshot: %w", err))
+		return chunkstore.Name{}, s.unlessEnded(ctx, fmt.Errorf("save snapshot: %w", err))
 	}
 	sn.ID = e.Name.ID
 	s.mu.Lock()
@@ -365,7 +371,11 @@ func (s *Session) SaveSnapshot(ctx context.Context, sn *Snapshot) (chunkstore.Na
 
 // Adopt takes up whole packs that no index file names, left by a session that was cut off, so that their blobs need
 // not be stored again. It returns how many. Packs that are not of this repository are passed over. They count as added.
+// The index is read anew before: a pack that others have marked for deletion meanwhile must not be taken up.
 func (s *Session) Adopt(ctx context.Context) (int, error) {
+	if err := s.repo.Reload(ctx); err != nil {
+		return 0, s.fail(fmt.Errorf("adopt packs: %w", err))
+	}
 	n, err := s.repo.unindexed(ctx, s.repo.index.indexed, func(e chunkstore.Entry, blobs []PackedBlob) {
 		pack := IndexedPack{ID: IDOf(e.Name.ID), Blobs: blobs}
 		s.repo.index.addPack(pack)
