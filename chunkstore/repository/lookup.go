@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
@@ -25,7 +26,7 @@ const (
 	minMemoryBlobs = 1 << 18
 	maxMemoryBlobs = 1 << 19
 
-	maxIndexReaders = 4 // each takes about 20 MiB
+	maxIndexReaders = 2 // each takes about 20 MiB, and with a file that somebody blew up some hundred
 )
 
 // index is what a repository knows of where its blobs lie: a table on disk, if there is one, and a table in memory of
@@ -335,13 +336,35 @@ func (x *index) recover(cause error) {
 	}
 }
 
+// maxReloads is how often index files are listed anew because one vanished before it was read: a prune puts others in its
+// place, and what is in use must not be missed.
+const maxReloads = 5
+
 // reload reads the index files that the view does not have. If there are others that it has and that are gone, it reads
 // all of them.
 func (x *index) reload(ctx context.Context) error {
+	var next *loaded
+	for range maxReloads {
+		var err error
+		if next, err = x.read(ctx); err != nil {
+			return fmt.Errorf("read index: %w", err)
+		}
+		if !slices.ContainsFunc(next.unreadable, func(u Unreadable) bool { return errors.Is(u.Err, fs.ErrNotExist) }) {
+			break
+		}
+	}
+	slices.SortFunc(next.unreadable, func(a, b Unreadable) int { return a.Name.ID.Compare(b.Name.ID) })
+	x.view.Store(&next.view)
+	x.covered, x.unreadable, x.lost = next.covered, next.unreadable, nil
+	return nil
+}
+
+// read returns the next state of the index.
+func (x *index) read(ctx context.Context) (*loaded, error) {
 	var names []ID
 	for e, err := range x.repo.files.List(ctx, chunkstore.Index) {
 		if err != nil {
-			return fmt.Errorf("read index: %w", err)
+			return nil, err
 		}
 		names = append(names, IDOf(e.Name.ID))
 	}
@@ -354,13 +377,7 @@ func (x *index) reload(ctx context.Context) error {
 		x.tableErr = err
 		next, err = x.loadTable(ctx, "", names, true)
 	}
-	if err != nil {
-		return fmt.Errorf("read index: %w", err)
-	}
-	slices.SortFunc(next.unreadable, func(a, b Unreadable) int { return a.Name.ID.Compare(b.Name.ID) })
-	x.view.Store(&next.view)
-	x.covered, x.unreadable, x.lost = next.covered, next.unreadable, nil
-	return nil
+	return next, err
 }
 
 // loaded is the next state of an index.
