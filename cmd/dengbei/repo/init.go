@@ -51,6 +51,9 @@ the life of the repository. Stock restic reads such a repository as any other, b
 			if err != nil {
 				return err
 			}
+			if err := mayChange(dir); err != nil { // a copy on its way has no config yet
+				return err
+			}
 			password, err := r.opener.password(cmd.Context())
 			if err != nil {
 				return err
