@@ -272,6 +272,11 @@ func (r *restorer) place(d *dir, fd int) error {
 		st, err := statAt(fd, d.name)
 		switch {
 		case err == nil && kind(&st) == unix.S_IFDIR:
+			if st.Dev != r.device {
+				r.plan.mu.Lock()
+				r.plan.mounts[st.Dev] = d
+				r.plan.mu.Unlock()
+			}
 			return nil
 		case err == nil && kind(&st) == unix.S_IFLNK && !p.adopted:
 			return fmt.Errorf("a symlink where a directory belongs: %w", ErrInTheWay)

@@ -30,25 +30,31 @@ func (v *visitor) file(n *repository.Node) {
 		// Of no use, and perhaps in the way.
 		err = v.dirs.in(v.dir, func(fd int) error { return removeAll(fd, temp) })
 	}
-	if err == nil && v.hardLink(n, f) {
-		return
+	regular := found && kind(&st) == unix.S_IFREG
+	// A file of several names is never written to: one of them may lie outside the target.
+	usable := regular && st.Nlink == 1
+	if err == nil && v.dir.adopted && found && !usable && !v.options.DryRun {
+		err = v.dirs.in(v.dir, func(fd int) error { return removeAll(fd, n.Name) })
+		found = false
 	}
 	if err != nil {
 		v.fail(n, err)
 		return
 	}
-	v.bytesTotal.Add(f.size)
 	f.replaces = found
-	regular := found && kind(&st) == unix.S_IFREG
 	if found && !v.dir.adopted && v.leaves(n, &st, regular) {
 		f.state = skipped
+		v.bytesTotal.Add(f.size)
 		v.skippedBytes.Add(f.size)
 		v.fileOutcome(f, Unchanged, nil)
 		return
 	}
+	if v.hardLink(n, f) {
+		return
+	}
+	v.bytesTotal.Add(f.size)
 	switch {
-	case regular && st.Nlink == 1:
-		// A file of several names is never written to: one of them may lie outside the target.
+	case usable:
 		f.was, f.made = st.Size, true
 		f.unfinished = false // until it turns out to differ
 		if v.options.Overwrite == OverwriteIfChanged && !v.dir.adopted && st.Size == f.size && sameTime(&st, n.ModTime) {
@@ -171,8 +177,7 @@ func (r *restorer) compare(ctx context.Context) error {
 			p.open, err = r.openExisting(f)
 		}
 		if err != nil {
-			f.state = failed
-			r.fileOutcome(f, Failed, err)
+			r.fail(f, err)
 			continue
 		}
 		p.same = make([]bool, len(p.pieces))

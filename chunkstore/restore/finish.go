@@ -3,6 +3,7 @@ package restore
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -74,12 +75,24 @@ func (r *restorer) commitDue() error {
 	return nil
 }
 
-// sync makes everything written to the target's file system durable.
+// sync makes everything written durable, on each file system that is mounted in the target.
 func (r *restorer) sync() error {
 	if err := unix.Syncfs(r.root.fd); err != nil {
 		return fmt.Errorf("sync target: %w", err)
 	}
+	for _, d := range r.mounts() {
+		if err := r.dirs.in(d, unix.Syncfs); err != nil {
+			return fmt.Errorf("sync %s in the target: %w", d.path(), err)
+		}
+	}
 	return nil
+}
+
+// mounts returns a directory of each further file system.
+func (r *restorer) mounts() []*dir {
+	r.plan.mu.Lock()
+	defer r.plan.mu.Unlock()
+	return slices.Collect(maps.Values(r.plan.mounts))
 }
 
 // giveNames names what is whole and durable. The names are durable at the end of the restore.
@@ -143,7 +156,8 @@ func (r *restorer) finish(all bool) error {
 		return err
 	}
 	for _, d := range slices.Backward(made) {
-		if d.shielded && !d.parent.shielded {
+		// What an earlier run left is proved when all is done: until then it keeps its unfinished name.
+		if d.shielded && !d.parent.shielded && (all || !d.adopted) {
 			r.named.add(naming{dir: d.parent, name: d.name, sub: d}, 0)
 		}
 	}
@@ -157,7 +171,7 @@ func (r *restorer) finish(all bool) error {
 		}
 	}
 	for _, d := range made {
-		if d.attrs != nil {
+		if d.attrs != nil && (all || !d.adopted) {
 			r.outcome(d.path, repository.TypeDir, d.action(), 0, nil)
 		}
 	}
@@ -167,7 +181,10 @@ func (r *restorer) finish(all bool) error {
 // finishDir sets what a directory has besides its content, as far as it was asked for.
 func (r *restorer) finishDir(d *dir) {
 	if d.adopted {
-		r.sweep(d)
+		for _, e := range r.plan.doomed[d] {
+			r.removeExtra(e)
+		}
+		delete(r.plan.doomed, d)
 	}
 	if d.attrs == nil {
 		return
@@ -185,19 +202,10 @@ func (r *restorer) finishDir(d *dir) {
 	}
 }
 
-// sweep removes from an adopted directory what does not belong there, before its unfinished name goes.
-func (r *restorer) sweep(d *dir) {
-	for i, e := range r.plan.doomed {
-		if e.dir == d {
-			r.removeExtra(e)
-			r.plan.doomed[i].dir = nil
-		}
-	}
-}
-
+// removeDoomed removes what is in the target and not in the snapshot, and leftovers.
 func (r *restorer) removeDoomed() {
-	for _, e := range r.plan.doomed {
-		if e.dir != nil {
+	for _, list := range r.plan.doomed {
+		for _, e := range list {
 			r.removeExtra(e)
 		}
 	}
@@ -269,9 +277,11 @@ func (r *restorer) pretend() {
 	for _, l := range r.plan.links {
 		r.outcome(func() string { return l.dir.join(l.name) }, repository.TypeFile, Restored, l.to.size, nil)
 	}
-	for _, e := range r.plan.doomed {
-		if e.told {
-			r.outcome(func() string { return e.dir.join(e.name) }, "", Deleted, 0, nil)
+	for _, list := range r.plan.doomed {
+		for _, e := range list {
+			if e.told {
+				r.outcome(func() string { return e.dir.join(e.name) }, "", Deleted, 0, nil)
+			}
 		}
 	}
 }

@@ -89,7 +89,8 @@ type plan struct {
 	aside  []*file // of them, those to be rewritten in place
 	firsts map[linkKey]*file
 	links  []hardLink
-	doomed []extra
+	doomed map[*dir][]extra
+	mounts map[uint64]*dir // by device: where another file system than the target's is mounted
 }
 
 // linkKey says which files of the snapshot were one.
@@ -104,7 +105,7 @@ type hardLink struct {
 
 // extra is something in the target that is not in the snapshot.
 type extra struct {
-	dir  *dir // nil once it is gone
+	dir  *dir
 	name string
 	told bool // it was the user's, and that it is removed is told
 }

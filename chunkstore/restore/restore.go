@@ -146,6 +146,7 @@ func RestoreTree(ctx context.Context, repo *repository.Repository, tree reposito
 	}
 	r := &restorer{repo: repo, options: o, process: thisProcess(), root: newDir(nil, ""), healless: make(map[digest.Digest]bool), begun: time.Now()}
 	r.plan.known, r.plan.firsts = make(map[chunkstore.Name]uint32), make(map[linkKey]*file)
+	r.plan.doomed, r.plan.mounts = make(map[*dir][]extra), make(map[uint64]*dir)
 	if err := r.openTarget(target); err != nil {
 		return nil, fmt.Errorf("restore: %w", err)
 	}
@@ -171,6 +172,7 @@ type restorer struct {
 	process process
 	begun   time.Time
 	root    *dir
+	device  uint64 // of the target's file system
 	dirs    dirs
 	plan    plan
 	named   names
@@ -202,7 +204,11 @@ func (r *restorer) openTarget(target string) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", target, err)
 	}
-	r.root.fd, r.root.ready = fd, true
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return errors.Join(fmt.Errorf("open %s: %w", target, err), unix.Close(fd))
+	}
+	r.root.fd, r.root.ready, r.device = fd, true, st.Dev
 	return nil
 }
 

@@ -319,7 +319,9 @@ func (v *visitor) strangers(t *repository.Tree) error {
 	}
 	v.plan.mu.Lock()
 	defer v.plan.mu.Unlock()
-	v.plan.doomed = append(v.plan.doomed, doomed...)
+	if len(doomed) > 0 {
+		v.plan.doomed[v.dir] = doomed
+	}
 	return nil
 }
 

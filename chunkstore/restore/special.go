@@ -127,9 +127,6 @@ func (r *restorer) link(l hardLink) (Action, error) {
 		if st.Dev == source.Dev && st.Ino == source.Ino {
 			return Unchanged, nil
 		}
-		if r.options.Overwrite == OverwriteNever {
-			return Unchanged, nil
-		}
 	}
 	replaces := err == nil
 	name := l.name

@@ -141,7 +141,7 @@ func (w *writer) run(ctx context.Context, todo run) error {
 	for i := 0; i < len(pieces); {
 		blob := w.restorer.plan.blob(pieces[i])
 		same := i + 1
-		for same < len(pieces) && pieces[same].offset == blob.Offset {
+		for same < len(pieces) && w.restorer.plan.blob(pieces[same]) == blob {
 			same++
 		}
 		at := int64(blob.Offset) - from
@@ -408,19 +408,16 @@ func (r *restorer) fail(f *file, err error) {
 		return
 	}
 	f.state = failed
-	if f.was >= 0 {
-		if f.unfinished {
-			err = fmt.Errorf("%w (what is right of it is in %s beside it)", err, f.disk())
-		}
-	} else {
-		r.remove(f)
+	if f.was >= 0 && f.unfinished {
+		err = fmt.Errorf("%w (what is right of it is in %s beside it)", err, f.disk())
 	}
+	r.remove(f)
 	r.fileOutcome(f, Failed, err)
 }
 
-// remove takes an unfinished file away. f.mu is held.
+// remove takes an unfinished file away, unless something of the user's is in it. f.mu is held.
 func (r *restorer) remove(f *file) {
-	if f.made && f.was < 0 {
+	if f.made && (f.was < 0 || f.dir.shielded) {
 		_ = r.dirs.in(f.dir, func(dir int) error { return unix.Unlinkat(dir, f.disk(), 0) })
 		f.made = false
 	}

@@ -37,7 +37,7 @@ type flags struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := errors.New("no way to get here")
+	var err error
 	if task := os.Getenv(taskVariable); task != "" {
 		err = child(ctx, task)
 	} else {
