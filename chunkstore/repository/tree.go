@@ -154,17 +154,11 @@ func (t *Tree) Encode() ([]byte, error) {
 // DecodeTree reads a tree. Names are returned as they are stored: check each with [Node.CheckName] before it reaches a
 // file system.
 func DecodeTree(b []byte) (*Tree, error) {
-	var j treeJSON
-	if err := json.Unmarshal(b, &j); err != nil {
-		return nil, fmt.Errorf("tree: %w: %w", err, ErrUnreadable)
+	nodes, err := decodeNodes(b)
+	if err != nil {
+		return nil, err
 	}
-	t := &Tree{Nodes: make([]Node, len(j.Nodes))}
-	for i := range j.Nodes {
-		var err error
-		if t.Nodes[i], err = j.Nodes[i].node(); err != nil {
-			return nil, fmt.Errorf("tree: %w", err)
-		}
-	}
+	t := &Tree{Nodes: nodes}
 	return t, t.checkOrder()
 }
 

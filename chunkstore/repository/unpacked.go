@@ -12,9 +12,12 @@ import (
 )
 
 const (
-	// maxUnpackedBytes bounds an index or snapshot file, before and after decompression. An index of 50,000 blobs, the
-	// most that is written into one, takes 8 MiB.
-	maxUnpackedBytes = 256 << 20
+	// maxUnpackedBytes bounds an index file, before and after decompression. An index of 50,000 blobs, the most that is
+	// written into one, takes 8 MiB.
+	maxUnpackedBytes = 64 << 20
+
+	// maxSnapshotBytes bounds what else is JSON: a snapshot of a hundred thousand paths has its place in it.
+	maxSnapshotBytes = 16 << 20
 
 	zstdMark = 0x02 // first byte of a compressed unpacked file
 )
@@ -61,7 +64,11 @@ func readAll(ctx context.Context, files Files, name chunkstore.Name, maxBytes in
 
 // loadUnpacked returns the JSON in an index or snapshot file.
 func (r *Repository) loadUnpacked(ctx context.Context, name chunkstore.Name) ([]byte, error) {
-	b, err := r.readFile(ctx, name, maxUnpackedBytes)
+	limit := maxSnapshotBytes
+	if name.Kind == chunkstore.Index {
+		limit = maxUnpackedBytes
+	}
+	b, err := r.readFile(ctx, name, int64(limit))
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +78,12 @@ func (r *Repository) loadUnpacked(ctx context.Context, name chunkstore.Name) ([]
 	}
 	plain, err = r.decodeUnpacked(plain)
 	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(plain) > limit {
+		return nil, fmt.Errorf("%s: %d bytes decompressed: %w", name, len(plain), ErrTooLarge)
+	}
+	if err := checkObjects(plain); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return plain, nil
