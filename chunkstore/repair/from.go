@@ -439,6 +439,7 @@ func (f *fetcher) entrance(ctx context.Context) error {
 		return nil
 	}
 	config := f.theirs[chunkstore.Config][0].Name
+	aside := config // whatever stands in its place and is no file
 	for e, err := range f.here.List(ctx, chunkstore.Config) {
 		if err != nil {
 			return err
@@ -446,10 +447,10 @@ func (f *fetcher) entrance(ctx context.Context) error {
 		if e.Name == config {
 			return nil
 		}
-		if f.options.DryRun {
-			continue
-		}
-		if err := f.setAside(ctx, e.Name); err != nil {
+		aside = e.Name
+	}
+	if !f.options.DryRun {
+		if err := f.setAside(ctx, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -161,7 +161,7 @@ func (m *mender) tree(ctx context.Context, id repository.ID, dir string, depth i
 		return id, err
 	}
 	changed := false
-	if t == nil || depth > maxDepth {
+	if t == nil || depth >= maxDepth {
 		m.change(dir, "directory cannot be read: replaced by an empty one")
 		t, changed = &repository.Tree{}, true
 	}
@@ -191,7 +191,7 @@ func (m *mender) tree(ctx context.Context, id repository.ID, dir string, depth i
 			return id, err
 		}
 	}
-	if depth <= maxDepth { // elsewhere it may lie less deep
+	if depth < maxDepth { // elsewhere it may lie less deep
 		m.fixed[id] = to
 	}
 	return to, nil
