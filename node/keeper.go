@@ -275,6 +275,9 @@ func (k *keeper) load(ctx context.Context, id, class string) (*ownRepository, er
 	if err != nil {
 		return nil, fmt.Errorf("repository %s: %w", id, err)
 	}
+	if err := repo.TableErr(); err != nil {
+		k.log.Warn("the index of a repository is kept in memory", "repository", id, "err", err)
+	}
 	own := &ownRepository{id: id, class: class, files: files, repo: repo, set: set}
 	k.open[id] = own
 	return own, nil

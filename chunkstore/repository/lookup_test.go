@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -117,6 +118,11 @@ func tablePath(t rapid.TB, dir string) string {
 
 // TestTableAgreesWithMemory does at random what happens to a repository, and looks everything up after each step.
 func TestTableAgreesWithMemory(t *testing.T) {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if !given {
+		must(t, flag.Set("rapid.checks", "40")) // each writes several tables durably
+	}
 	files := newMemoryFiles()
 	opened, err := Init(t.Context(), files, password, Options{Scrypt: cheap})
 	must(t, err)
