@@ -25,6 +25,7 @@
 //     is.
 //   - It has stored P and not yet written the index of it. P is marked as any pack that nothing needs; that index puts it
 //     in use again.
+//   - It reads the index while that is being replaced: it lists the files again when one of them has vanished.
 //   - Snapshots are listed before the index is read: whatever a listed snapshot needs is in that index.
 //
 // Marks carry the time of this machine's clock as the index was written. A mark from the future, or without a time, says
