@@ -26,7 +26,7 @@ func (a *archiver) startCheckpoints(ctx context.Context, root *dir) (stop func()
 		for {
 			select {
 			case <-tick.C:
-				a.checkpoint(ctx, root)
+				a.checkpoint(context.WithoutCancel(ctx), root) // half of one would leave two snapshots
 			case <-ctx.Done():
 				return
 			}
