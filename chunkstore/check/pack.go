@@ -51,7 +51,7 @@ func (r *reader) pack(ctx context.Context, l listing) error {
 			return v, ctx.Err()
 		}
 		blobs := l.blobs
-		if l.pack.listings > 0 {
+		if l.named {
 			blobs = r.structure(l, header, err, &v)
 		} else if err == nil {
 			blobs = header
@@ -72,7 +72,7 @@ func (r *reader) pack(ctx context.Context, l listing) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		r.c.find(l.pack.name(), err, l.marked || l.pack.listings == 0)
+		r.c.find(l.pack.name(), err, l.marked || !l.named)
 	} else if v.harmless != nil {
 		r.c.find(l.pack.name(), v.harmless, true)
 	}

@@ -22,12 +22,14 @@ import (
 type packInfo struct {
 	id       repository.ID
 	size     int64
-	verified int64  // when it was found sound to the last byte, Unix seconds; 0 never
+	verified int64  // when it was found sound to the last byte, Unix seconds; negative if it was not, 0 never
 	listings uint32 // how often index files name it
 	chosen   bool   // to be read
-	read     bool
 	dead     bool // yields none of its blobs
 }
+
+// looked returns when the pack was looked at last.
+func (p *packInfo) looked() int64 { return max(p.verified, -p.verified) }
 
 func (p *packInfo) name() chunkstore.Name { return packName(p.id) }
 
@@ -49,17 +51,20 @@ func (c *checker) pack(id repository.ID) *packInfo {
 	return nil
 }
 
+// packAt looks at nothing but IDs: the rest changes meanwhile.
 func (c *checker) packAt(id repository.ID) (int, bool) {
-	return slices.BinarySearchFunc(c.disk, id, func(p packInfo, id repository.ID) int { return bytes.Compare(p.id[:], id[:]) })
+	i := sort.Search(len(c.disk), func(i int) bool { return bytes.Compare(c.disk[i].id[:], id[:]) >= 0 })
+	return i, i < len(c.disk) && c.disk[i].id == id
 }
 
 // maxListings bounds how often one pack is looked at because index files list it again and again.
 const maxListings = 16
 
-// listing is a pack as one index file lists it; without blobs it is one that no index file names.
+// listing is a pack as one index file lists it, or one that no index file names.
 type listing struct {
 	pack   *packInfo
 	blobs  []repository.PackedBlob
+	named  bool // by an index file
 	first  bool // the first of this pack
 	marked bool // for deletion
 }
@@ -166,7 +171,7 @@ func (c *checker) feed(ctx context.Context, jobs chan<- listing) error {
 		for i, packs := range [][]repository.IndexedPack{f.Packs, f.PacksToDelete} {
 			marked := i == 1
 			for _, p := range packs {
-				l := listing{pack: c.pack(p.ID), blobs: p.Blobs, marked: marked}
+				l := listing{pack: c.pack(p.ID), blobs: p.Blobs, named: true, marked: marked}
 				if l.pack == nil {
 					if err := c.absent(ctx, p.ID, marked); err != nil {
 						return err
@@ -256,9 +261,9 @@ func (c *checker) sound(at []repository.Location) bool {
 func (c *checker) verified(p *packInfo, sound bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p.read, p.verified = true, 0
-	if sound {
-		p.verified = c.options.Now().Unix()
+	p.verified = c.options.Now().Unix()
+	if !sound {
+		p.verified = -p.verified // looked at in its turn, and never skipped
 	}
 	c.report.PacksRead++
 	c.report.BytesRead += p.size

@@ -19,7 +19,7 @@ import (
 )
 
 // The state file: stateMagic, the repository's ID, when the round began, the number of entries; entries of a pack's ID and
-// when it was verified, ascending by ID; the SHA-256 of all that. Integers are 64 bits, big-endian, instants Unix seconds.
+// when it was verified, negative if it was damaged then, ascending by ID; the SHA-256 of all that. Integers are 64 bits, big-endian, instants Unix seconds.
 const (
 	stateMagic       = "dbcheck\x01"
 	stateHeaderBytes = len(stateMagic) + 32 + 8 + 8
@@ -110,7 +110,7 @@ func (c *checker) loadState() error {
 	}
 	now := c.options.Now().Unix()
 	s, err := readState(f, st.Size(), c.repo.Config().ID, func(pack repository.ID, verified int64) {
-		if p := c.pack(pack); p != nil && verified <= now { // a clock that was wrong proves nothing
+		if p := c.pack(pack); p != nil && verified <= now && verified > -now-1 { // a clock that was wrong proves nothing
 			p.verified = verified
 		}
 	})
@@ -198,7 +198,7 @@ func (c *checker) choose() {
 	}
 	shuffle(order)
 	if o.State != "" {
-		sort.SliceStable(order, func(a, b int) bool { return c.disk[order[a]].verified < c.disk[order[b]].verified })
+		sort.SliceStable(order, func(a, b int) bool { return c.disk[order[a]].looked() < c.disk[order[b]].looked() })
 	}
 	sizes := make([]int64, len(c.disk))
 	for i := range c.disk {
