@@ -25,7 +25,7 @@ type packInfo struct {
 	verified int64  // when it was found sound to the last byte, Unix seconds; negative if it was not, 0 never
 	listings uint32 // how often index files name it
 	chosen   bool   // to be read
-	dead     bool // yields none of its blobs
+	dead     bool   // yields none of its blobs
 }
 
 // looked returns when the pack was looked at last.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -490,8 +491,11 @@ func playInterrupted(t *testing.T) *scene {
 	s.record()
 	s.write("second", 6)
 	// The second pack finds no room, and neither does anything after it.
+	var mu sync.Mutex
 	commits := 0
 	full := &chunktest.Faulty{Files: s.files, Decide: func(c chunktest.Call) chunktest.Fault {
+		mu.Lock()
+		defer mu.Unlock()
 		if c.Op == chunktest.OpCommit {
 			commits++
 		}
