@@ -110,13 +110,14 @@ func TestLockIsRefreshed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, err := Open(t.Context(), files, password, exclusive())
 		must(t, err)
-		first := r.Lock().name
+		first, _, err := r.Locks(t.Context())
+		must(t, err)
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		must(t, r.Lock().Err())
 		locks, _, err := r.Locks(t.Context())
 		must(t, err)
-		if len(locks) != 1 || locks[0].Name == first || time.Since(locks[0].Time) > lockRefresh || locks[0].Stale() {
+		if len(locks) != 1 || locks[0].Name == first[0].Name || time.Since(locks[0].Time) > lockRefresh || locks[0].Stale() {
 			t.Errorf("locks after two hours = %v; want one that is fresh", locks)
 		}
 		must(t, r.Lock().Close())
@@ -126,17 +127,24 @@ func TestLockIsRefreshed(t *testing.T) {
 // readOnlyFiles is files whose writes fail while err is set.
 type readOnlyFiles struct {
 	*chunkstore.Files
-	err error
+	err atomic.Value // of an error
+}
+
+func newReadOnlyFiles(files *chunkstore.Files, err error) *readOnlyFiles {
+	f := &readOnlyFiles{Files: files}
+	f.err.Store(&err)
+	return f
 }
 
 func (f *readOnlyFiles) Put(ctx context.Context, name chunkstore.Name, r io.Reader) (int64, error) {
-	if f.err != nil {
-		return 0, f.err
+	if err := *f.err.Load().(*error); err != nil {
+		return 0, err
 	}
 	return f.Files.Put(ctx, name, r)
 }
 
 func TestALostLockEndsWriting(t *testing.T) {
+	full := error(chunkstore.ErrFull)
 	for _, tt := range []struct {
 		name string
 		lose func(t *testing.T, r *Repository, f *readOnlyFiles)
@@ -145,12 +153,14 @@ func TestALostLockEndsWriting(t *testing.T) {
 			_, err := r.Unlock(t.Context(), true)
 			must(t, err)
 		}},
-		{"not refreshed in time", func(t *testing.T, r *Repository, f *readOnlyFiles) { f.err = chunkstore.ErrFull }},
+		{"not refreshed in time", func(t *testing.T, r *Repository, f *readOnlyFiles) {
+			f.err.Store(&full)
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, files := newRepo(t, Options{})
 			synctest.Test(t, func(t *testing.T) {
-				f := &readOnlyFiles{Files: files}
+				f := newReadOnlyFiles(files, nil)
 				r, err := Open(t.Context(), f, password, exclusive())
 				must(t, err)
 				stage, err := r.Files().Stage(chunkstore.Pack)
@@ -159,7 +169,7 @@ func TestALostLockEndsWriting(t *testing.T) {
 				tt.lose(t, r, f)
 				time.Sleep(lockStale)
 				synctest.Wait()
-				f.err = nil
+				f.err.Store(new(error))
 				if err := r.Lock().Err(); !errors.Is(err, ErrLockLost) {
 					t.Errorf("Lock.Err() = %v; want ErrLockLost", err)
 				}
@@ -186,11 +196,11 @@ func TestAReaderGoesOnWhereNoLockCanBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, cause := range []error{syscall.EROFS, fs.ErrPermission, chunkstore.ErrFull} {
 			o := shared()
-			if _, err := Open(t.Context(), &readOnlyFiles{files, cause}, password, o); !errors.Is(err, cause) {
+			if _, err := Open(t.Context(), newReadOnlyFiles(files, cause), password, o); !errors.Is(err, cause) {
 				t.Errorf("Open() to write = %v; want %v", err, cause)
 			}
 			o.Lock.Optional = true
-			r, err := Open(t.Context(), &readOnlyFiles{files, cause}, password, o)
+			r, err := Open(t.Context(), newReadOnlyFiles(files, cause), password, o)
 			must(t, err)
 			if !errors.Is(r.Lock().Missing(), cause) {
 				t.Errorf("Missing() = %v; want %v", r.Lock().Missing(), cause)
@@ -202,7 +212,7 @@ func TestAReaderGoesOnWhereNoLockCanBeWritten(t *testing.T) {
 		must(t, err)
 		o := shared()
 		o.Lock.Optional = true
-		if _, err := Open(t.Context(), &readOnlyFiles{files, syscall.EROFS}, password, o); !errors.Is(err, ErrLocked) {
+		if _, err := Open(t.Context(), newReadOnlyFiles(files, syscall.EROFS), password, o); !errors.Is(err, ErrLocked) {
 			t.Errorf("Open() beside one that removes = %v; want ErrLocked", err)
 		}
 		must(t, prune.Lock().Close())
