@@ -40,9 +40,19 @@ type Found struct {
 // Directory returns an error matching [ErrNotDirectory] unless f is a directory.
 func (f *Found) Directory() error {
 	if f.Tree.IsZero() {
-		return fmt.Errorf("%q in snapshot %s is a %s: %w", f.Path, Short(f.Snapshot.ID), f.Node.Type, ErrNotDirectory)
+		return fmt.Errorf("%q in snapshot %s is a %s: %w", f.Path, Short(f.Snapshot.ID), typeOf(f.Node), ErrNotDirectory)
 	}
 	return nil
+}
+
+// typeOf names the type of a node. A hostile tree may say anything there.
+func typeOf(n *repository.Node) string {
+	switch n.Type {
+	case repository.TypeFile, repository.TypeDir, repository.TypeSymlink, repository.TypeDevice, repository.TypeCharDevice, repository.TypeFifo,
+		repository.TypeSocket:
+		return n.Type
+	}
+	return "node of an unknown type"
 }
 
 // Short is an ID as lists show it: its first 8 digits.
@@ -238,7 +248,7 @@ func At(ctx context.Context, repo *repository.Repository, sn *repository.Snapsho
 			continue
 		}
 		if f.Tree.IsZero() {
-			return nil, fmt.Errorf("%q in snapshot %s: %q is a %s: %w", sub, Short(sn.ID), f.Path, f.Node.Type, ErrNoPath)
+			return nil, fmt.Errorf("%q in snapshot %s: %q is a %s: %w", sub, Short(sn.ID), f.Path, typeOf(f.Node), ErrNoPath)
 		}
 		t, err := repo.LoadTree(ctx, f.Tree)
 		if err != nil {

@@ -1,12 +1,15 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 
@@ -145,19 +148,33 @@ func (r *commands) catFile(ctx context.Context, repo *repository.Repository, nam
 	return r.printJSON(b)
 }
 
-// printJSON prints JSON indented; encoding/json has escaped what a terminal must not see when it was written, and it is
-// checked here that it is JSON at all.
+// printJSON prints JSON indented, with every character escaped that a terminal might obey: whoever wrote the file need not
+// have done so.
 func (r *commands) printJSON(b []byte) error {
-	var v json.RawMessage
-	if err := json.Unmarshal(b, &v); err != nil {
+	var out bytes.Buffer
+	if err := json.Indent(&out, b, "", "  "); err != nil {
 		return fmt.Errorf("no JSON: %w", err)
 	}
-	out, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(r.Out, "%s\n", out)
+	_, err := fmt.Fprintf(r.Out, "%s\n", harmless(out.String()))
 	return printing(err)
+}
+
+// harmless escapes control and format characters in JSON, where they can stand in texts only. The white space between
+// values stays.
+func harmless(s string) string {
+	var b strings.Builder
+	for _, c := range s {
+		switch {
+		case c == '\n', c == '\r', c == '\t', !unicode.IsControl(c) && !unicode.Is(unicode.Cf, c):
+			b.WriteRune(c)
+		case c > 0xffff:
+			high, low := utf16.EncodeRune(c)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, c)
+		}
+	}
+	return b.String()
 }
 
 // catBlob prints a blob of the first type that has one of that ID.
