@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	set := false
 	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "rapid.checks" })
 	if !set {
-		_ = flag.Set("rapid.checks", "50") // each takes many a run
+		_ = flag.Set("rapid.checks", "30") // each takes many a run
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -172,3 +172,10 @@ func restic(t *testing.T, dir string, args ...string) string {
 
 // packDigest names the content of a file that backup made.
 func packDigest(seed string) digest.Digest { return digest.Of(chunktest.Noise(seed, 60_000)) }
+
+func snapshots(t testing.TB, repo *repository.Repository) []*repository.Snapshot {
+	t.Helper()
+	all, _, err := repo.Snapshots(t.Context())
+	must(t, err)
+	return all
+}

@@ -120,12 +120,13 @@ func TestWhatIsNeededAgainIsTakenBack(t *testing.T) {
 func TestBackupOpenedBeforeTheMark(t *testing.T) {
 	for _, between := range []bool{false, true} {
 		repo, files := chunktest.NewRepository(t, repository.Options{})
-		first := backup(t, repo, "a", "b")
+		save(t, repo, "a", "b")
+		first := snapshots(t, repo)[0]
 		backup(t, open(t, files), "c")
 		other := open(t, files)
-		forget(t, files, first)
+		forget(t, files, first.ID)
 		marked := prune(t, files, Options{Now: at(noon)}).Marked
-		backup(t, other, "a", "b")
+		save(t, other, "a", "b")
 		if between { // the same hour, or only when the packs are due
 			prune(t, files, Options{Now: at(noon.Add(time.Hour))})
 			wantSound(t, files, 2)
