@@ -430,3 +430,25 @@ func TestNewRefusesWhatCannotBeMeant(t *testing.T) {
 		}
 	}
 }
+
+func TestTheSameFileCountsOnce(t *testing.T) {
+	files, err := chunkstore.Create(filepath.Join(t.TempDir(), "r"))
+	must(t, err)
+	l := newLocal(files, 10_000_000, false)
+	b := noise("b", 100_000)
+	var began, done sync.WaitGroup
+	for range 8 {
+		began.Add(1)
+		done.Go(func() {
+			began.Done()
+			began.Wait()
+			if err := l.Put(t.Context(), packName(b), bytes.NewReader(b), int64(len(b))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	done.Wait()
+	if l.quota.used != int64(len(b)) || l.quota.reserved != 0 || len(l.names.held) != 0 {
+		t.Errorf("%d bytes are used, %d reserved; want %d and none", l.quota.used, l.quota.reserved, len(b))
+	}
+}
