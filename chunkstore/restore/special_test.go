@@ -74,3 +74,22 @@ func TestHardLinksOfWhatIsMissing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What stock restic 0.14 cannot store, others can: targets of links that are not UTF-8, and attributes of links.
+func TestLinksOfAnyKind(t *testing.T) {
+	asRoot(t)
+	repo, _ := newRepo(t, repository.Options{})
+	at := time.Date(1999, 1, 2, 3, 4, 5, 6, time.UTC)
+	snapshot := plant(t, repo, repository.Node{Name: "l\xff", Type: repository.TypeSymlink, LinkTarget: "../\xfe\n", ModTime: at, AccessTime: at, UID: 7, GID: 8,
+		Mode: os.ModeSymlink | 0o777, Xattrs: []repository.Xattr{{Name: "trusted.l", Value: []byte("v")}}})
+	for range 2 {
+		target := t.TempDir()
+		got, err := Restore(t.Context(), repo, snapshot, target, Options{Owner: true})
+		must(t, err)
+		want := "120777 7:8 915246245.000000006 to ../\xfe\n"
+		if got.LostAttributes == 0 {
+			want += " trusted.l=76"
+		}
+		sameDescription(t, describe(t, target), map[string]string{"l\xff": want})
+	}
+}
