@@ -51,6 +51,9 @@ func newStockSample(t *testing.T, compression string) *sample {
 // What stock restic writes, whatever the compression and after pruning, is clean for us. What it finds damaged, so do we;
 // and what we mend is clean for it.
 func TestStockRepositories(t *testing.T) {
+	if testing.Short() {
+		t.Skip("asks stock restic thirty times")
+	}
 	for _, compression := range []string{"auto", "off", "max"} {
 		t.Run(compression, func(t *testing.T) {
 			t.Parallel()
