@@ -27,7 +27,7 @@ func StandardChunks() ChunkProfile {
 
 // DatabaseChunks returns the profile for database dumps, 32 KiB to 1 MiB: small edits all over a large file add little.
 func DatabaseChunks() ChunkProfile {
-	return ChunkProfile{MinBytes: 32 << 10, AverageBits: 17, MaxBytes: 1 << 20}
+	return ChunkProfile{MinBytes: 32 << 10, AverageBits: 16, MaxBytes: 1 << 20}
 }
 
 func (p ChunkProfile) check() error {

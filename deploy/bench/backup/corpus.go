@@ -143,9 +143,9 @@ func writeDump(c *corpus, size int64) error {
 	return f.Close()
 }
 
-// editDump overwrites 2 % of the file in stretches of 64 KiB at random places, as the pages of a table change.
+// editDump overwrites 2 % of the file in stretches of 16 KiB, a page of a table, at random places.
 func editDump(path string, size int64) error {
-	const stretch = 64 << 10
+	const stretch = 16 << 10
 	src := source("edits")
 	r := rand.New(src)
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
