@@ -130,10 +130,10 @@ func (r *Repository) encodeBlob(buf, plain []byte, w witness) (env []byte, uncom
 	out, ok := r.codec.compress(append(buf[:0], make([]byte, ivBytes)...), plain)
 	if ok {
 		uncompressed = uint32(len(plain))
+		env = r.master.seal(out)
 	} else {
-		out = append(out, plain...)
+		env = r.master.sealed(out, plain)
 	}
-	env = r.master.seal(out)
 
 	// Verify what will be written, not what was meant: compressors and memory have been wrong before.
 	if !ok {
@@ -168,23 +168,25 @@ func (r *Repository) checkFrame(env, plain []byte) error {
 }
 
 // DecodeBlob opens the envelope env of blob b and returns its content, which hashes to b.ID, in dst's memory if that is
-// large enough. It overwrites env. Anything else gives [ErrDamaged].
+// large enough. It overwrites env, where dst must not lie. Anything else gives [ErrDamaged].
 func (r *Repository) DecodeBlob(dst, env []byte, b PackedBlob) ([]byte, error) {
 	if err := b.check(); err != nil {
 		return nil, err
 	}
-	plain, err := r.master.open(env[:0], env)
+	body, stream, err := r.master.authentic(env)
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w: %w", b.ID, err, ErrDamaged)
 	}
 	if b.UncompressedBytes != 0 {
+		stream.XORKeyStream(body, body)
 		dst = slices.Grow(dst[:0], int(b.UncompressedBytes))
-		dst, err = r.codec.blobs.DecodeAll(plain, dst[:0:b.UncompressedBytes])
+		dst, err = r.codec.blobs.DecodeAll(body, dst[:0:b.UncompressedBytes])
 		if err != nil {
 			return nil, fmt.Errorf("blob %s: decompress: %w: %w", b.ID, err, ErrDamaged)
 		}
 	} else {
-		dst = append(dst[:0], plain...)
+		dst = slices.Grow(dst[:0], len(body))[:len(body)]
+		stream.XORKeyStream(dst, body)
 	}
 	if sha256.Sum256(dst) != b.ID {
 		return nil, fmt.Errorf("blob %s: %w: %w", b.ID, digest.ErrMismatch, ErrDamaged)

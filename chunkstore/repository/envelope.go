@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/poly1305" //lint:ignore SA1019 the format is defined with Poly1305-AES
 )
@@ -57,34 +58,52 @@ func clamp(r *[16]byte) {
 // seal turns buf, ivBytes of room followed by plaintext, into an envelope in place, and returns it with the MAC
 // appended.
 func (s *secret) seal(buf []byte) []byte {
-	iv := buf[:ivBytes]
+	return s.finish(buf, buf[ivBytes:])
+}
+
+// sealed returns the envelope of plain in buf's memory if that is large enough. plain must lie elsewhere.
+func (s *secret) sealed(buf, plain []byte) []byte {
+	return s.finish(slices.Grow(buf[:0], len(plain)+envelopeBytes)[:ivBytes+len(plain)], plain)
+}
+
+// finish makes an envelope in buf, which is as long as IV and plain; plain lies at its place there or elsewhere.
+func (s *secret) finish(buf, plain []byte) []byte {
+	iv, body := buf[:ivBytes], buf[ivBytes:]
 	for {
 		rand.Read(iv)
 		if [ivBytes]byte(iv) != [ivBytes]byte{} { // all zero is illegal
 			break
 		}
 	}
-	body := buf[ivBytes:]
-	cipher.NewCTR(s.block, iv).XORKeyStream(body, body)
+	cipher.NewCTR(s.block, iv).XORKeyStream(body, plain)
 	tag := s.mac(iv, body)
 	return append(buf, tag[:]...)
+}
+
+// authentic returns the ciphertext of an envelope with its key stream, or ErrUnreadable.
+func (s *secret) authentic(env []byte) (body []byte, stream cipher.Stream, err error) {
+	if len(env) < envelopeBytes {
+		return nil, nil, fmt.Errorf("envelope of %d bytes: %w", len(env), ErrUnreadable)
+	}
+	iv := [ivBytes]byte(env)
+	body = env[ivBytes : len(env)-macBytes]
+	tag := s.mac(iv[:], body)
+	if subtle.ConstantTimeCompare(tag[:], env[len(env)-macBytes:]) != 1 || iv == [ivBytes]byte{} {
+		return nil, nil, fmt.Errorf("envelope is not authentic: %w", ErrUnreadable)
+	}
+	return body, cipher.NewCTR(s.block, iv[:]), nil
 }
 
 // open authenticates an envelope and appends its plaintext to dst. dst may be env[:0]: then the plaintext starts where
 // the IV was.
 func (s *secret) open(dst, env []byte) ([]byte, error) {
-	if len(env) < envelopeBytes {
-		return nil, fmt.Errorf("envelope of %d bytes: %w", len(env), ErrUnreadable)
-	}
-	iv := [ivBytes]byte(env)
-	body := env[ivBytes : len(env)-macBytes]
-	tag := s.mac(iv[:], body)
-	if subtle.ConstantTimeCompare(tag[:], env[len(env)-macBytes:]) != 1 || iv == [ivBytes]byte{} {
-		return nil, fmt.Errorf("envelope is not authentic: %w", ErrUnreadable)
+	body, stream, err := s.authentic(env)
+	if err != nil {
+		return nil, err
 	}
 	start := len(dst)
 	dst = append(dst, body...) // moves down when dst shares env's memory
-	cipher.NewCTR(s.block, iv[:]).XORKeyStream(dst[start:], dst[start:])
+	stream.XORKeyStream(dst[start:], dst[start:])
 	return dst, nil
 }
 
