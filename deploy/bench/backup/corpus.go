@@ -40,8 +40,8 @@ func makeCorpora(dir string, size int64) ([]*corpus, error) {
 	return []*corpus{small, scans, dump}, nil
 }
 
-// writeSmall writes files of 200 bytes to 2 MB, most of them short: half text, a third structured data, the rest random,
-// in directories of 100.
+// writeSmall writes files of 200 bytes to 2 MB, 50 KB on average: a third text, a sixth structured data, and half images,
+// which are compressed already, in directories of 100.
 func writeSmall(c *corpus, size int64) error {
 	src := source("small files")
 	r := rand.New(src)
@@ -53,17 +53,17 @@ func writeSmall(c *corpus, size int64) error {
 			}
 		}
 		length := 200 << r.IntN(8) // 200 B to 25 KB
-		if n%10 == 0 {
-			length = 100_000 << r.IntN(5) // to 1.6 MB
+		if n%13 == 0 { // no divisor of 6: some of every sort
+			length = 80_000 << r.IntN(5) // to 1.3 MB
 		}
 		length += r.IntN(length)
 		var name string
 		b := make([]byte, 0, length)
 		switch n % 6 {
-		case 0, 1, 2:
+		case 0, 1:
 			name = "note.txt"
 			b = prose(b, r, length)
-		case 3, 4:
+		case 2:
 			name = "record.xml"
 			for len(b) < length {
 				b = fmt.Appendf(b, "<entry id=\"%d\"><title>%s</title><date>20%02d-%02d-%02d</date></entry>\n", r.IntN(1e9), words[r.IntN(len(words))],
