@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"dengbei/chunkstore/digest"
 )
@@ -28,9 +29,10 @@ const (
 
 // Files is the files of one repository directory. It holds no open files and needs no Close.
 type Files struct {
-	dir  string
-	disk Disk
-	dirs directories
+	dir    string
+	disk   Disk
+	dirs   directories
+	pieces *sync.Pool // of packWriter
 }
 
 // Create makes dir, its parents and the empty layout of a repository, puts the restore sheet into it, and opens it.
@@ -100,7 +102,7 @@ func Open(dir string) (*Files, error) { return OpenOn(LocalDisk{}, dir) }
 
 // OpenOn is [Open] by way of disk.
 func OpenOn(disk Disk, dir string) (*Files, error) {
-	f := &Files{dir: dir, disk: disk}
+	f := &Files{dir: dir, disk: disk, pieces: newPieces()}
 	if st, err := os.Stat(filepath.Join(dir, "data")); err != nil || !st.IsDir() {
 		return nil, fmt.Errorf("open %s: no data directory in it: %w", dir, ErrNotRepository)
 	}

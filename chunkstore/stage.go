@@ -39,7 +39,8 @@ type Staged interface {
 type stagedFile struct {
 	files *Files
 	kind  Kind
-	file  DiskFile // nil once committed or aborted
+	file  DiskFile    // nil once committed or aborted
+	pack  *packWriter // nil for small kinds
 	hash  hash.Hash
 	size  int64
 }
@@ -53,7 +54,11 @@ func (f *Files) Stage(kind Kind) (Staged, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stage %s: %w", kind, full(err))
 	}
-	return &stagedFile{files: f, kind: kind, file: file, hash: digest.SHA256.New()}, nil
+	s := &stagedFile{files: f, kind: kind, file: file, hash: digest.SHA256.New()}
+	if kind == Pack {
+		s.pack = newPackWriter(file, f.pieces)
+	}
+	return s, nil
 }
 
 // createTemp makes a file in tmp/ and locks it, which tells the sweep of another process that it is in use.
@@ -97,7 +102,11 @@ func (s *stagedFile) Write(b []byte) (int, error) {
 	if s.file == nil {
 		return 0, fmt.Errorf("write %s: %w", s.kind, fs.ErrClosed)
 	}
-	n, err := s.file.Write(b)
+	var w io.Writer = s.file
+	if s.pack != nil {
+		w = s.pack
+	}
+	n, err := w.Write(b)
 	s.hash.Write(b[:n])
 	s.size += int64(n)
 	return n, full(err)
@@ -116,6 +125,11 @@ func (s *stagedFile) Commit() (Entry, error) {
 	}
 	defer s.Abort()
 	e := Entry{Name{s.kind, s.Sum()}, s.size}
+	if s.pack != nil {
+		if err := s.pack.flush(); err != nil {
+			return Entry{}, fmt.Errorf("store %s: %w", e.Name, full(err))
+		}
+	}
 	if err := s.file.Sync(); err != nil {
 		return Entry{}, fmt.Errorf("store %s: %w", e.Name, full(err))
 	}
@@ -133,6 +147,9 @@ func (s *stagedFile) Commit() (Entry, error) {
 func (s *stagedFile) Abort() {
 	if s.file == nil {
 		return
+	}
+	if s.pack != nil {
+		s.pack.drop()
 	}
 	s.files.disk.Remove(s.file.Name()) // gone already after a commit
 	s.file.Close()

@@ -3,7 +3,8 @@
 //
 //	go run ./deploy/bench/backup [--quick] [--json] [--restic PROGRAM] [--borg PROGRAM] [--kopia PROGRAM]
 //
-// Every figure is of a whole process: start, keys and index included. Rates are of the corpus' size. A ratio above 1 says
+// Every figure is of a whole process: start, keys and index included. Sources are in the system's cache; repositories are
+// taken out of it before they are restored or checked. Rates are of the corpus' size. A ratio above 1 says
 // that dengbei is faster, or needs less.
 package main
 
@@ -18,6 +19,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"dengbei/deploy/bench/report"
 )
@@ -96,6 +99,7 @@ func run(ctx context.Context, f *flags) (err error) {
 	for _, t := range list {
 		r.Note("%s: %s", t.name, t.version)
 	}
+	r.Note("%d MiB each, %d rounds, medians; sources are in the system's cache, repositories are not when they are restored or checked", f.mib, f.rounds)
 	for _, c := range corpora {
 		if !strings.HasPrefix(c.name, f.only) {
 			continue
@@ -142,6 +146,11 @@ func (b *bench) round(ctx context.Context, round int) error {
 			before, err := usedMiB(repo(t))
 			if err != nil {
 				return err
+			}
+			if step == stepRestore || step == stepCheck {
+				if err := evict(repo(t)); err != nil {
+					return err
+				}
 			}
 			c, err := t.run(ctx, args(t), repo(t), b.corpus.dir, target)
 			if err != nil {
@@ -220,6 +229,22 @@ func usedMiB(dir string) (float64, error) {
 		return err
 	})
 	return float64(sum) / (1 << 20), err
+}
+
+// evict takes the files below dir out of the system's cache: what is restored or checked was not written a moment ago.
+func evict(dir string) error {
+	unix.Sync()
+	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	})
 }
 
 // sameBytes reports whether the restore below target has as many bytes as the corpus, wherever the tool put it.
