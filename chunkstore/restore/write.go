@@ -22,6 +22,9 @@ const (
 	// zeroBlobBytes is the size from which a blob of zeros is left out of a new file.
 	zeroBlobBytes = 64 << 10
 
+	// drainBytes is how much is written before the disk is told to begin.
+	drainBytes = 64 << 20
+
 	// hugeBlobBytes is more than any chunker cuts. Blobs beyond it are decoded one at a time.
 	hugeBlobBytes = 16 << 20
 )
@@ -92,8 +95,12 @@ func (r *restorer) write(ctx context.Context) error {
 	r.plan.sort()
 	g, ctx := errgroup.WithContext(ctx)
 	f := &feed{r: r}
+	var writers sync.WaitGroup
+	ended := make(chan struct{})
 	for range workers() {
+		writers.Add(1)
 		g.Go(func() error {
+			defer writers.Done()
 			w := &writer{restorer: r}
 			defer w.drop()
 			for {
@@ -109,7 +116,39 @@ func (r *restorer) write(ctx context.Context) error {
 			}
 		})
 	}
+	go func() {
+		writers.Wait()
+		close(ended)
+	}()
+	g.Go(func() error { return r.drain(ended) })
 	return g.Wait()
+}
+
+// drain has the disk take what was written while more is being decoded. Left to itself the system begins late, and the
+// sync at the end waits for all of it.
+func (r *restorer) drain(ended <-chan struct{}) error {
+	for {
+		select {
+		case <-ended:
+			return nil
+		case <-r.drainDue:
+			if err := r.sync(); err != nil { // a failure is told once, to whoever asks first
+				return err
+			}
+		}
+	}
+}
+
+// wrote counts what lies in the system's memory and has it drained when it is much.
+func (r *restorer) wrote(n int) {
+	if r.undrained.Add(int64(n)) < drainBytes {
+		return
+	}
+	r.undrained.Store(0)
+	select {
+	case r.drainDue <- struct{}{}:
+	default: // it is at it
+	}
 }
 
 // writer is one of the goroutines that write.
@@ -222,6 +261,7 @@ func (w *writer) put(f *file, content []byte, at int64, zero bool) error {
 		return err
 	}
 	w.bytes.Add(int64(len(content)))
+	w.wrote(len(content))
 	if f.left.Add(-1) > 0 {
 		return nil
 	}
