@@ -53,7 +53,7 @@ func writeSmall(c *corpus, size int64) error {
 			}
 		}
 		length := 200 << r.IntN(8) // 200 B to 25 KB
-		if n%13 == 0 { // no divisor of 6: some of every sort
+		if n%13 == 0 {             // no divisor of 6: some of every sort
 			length = 80_000 << r.IntN(5) // to 1.3 MB
 		}
 		length += r.IntN(length)
