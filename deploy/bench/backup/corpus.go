@@ -17,7 +17,7 @@ type corpus struct {
 	name  string
 	dir   string
 	bytes int64
-	edit  func() error // makes the second version in place; nil for corpora without one
+	edit  func(round int) error // changes it in place; nil for corpora without such a step
 }
 
 // source is randomness that follows from seed alone.
@@ -36,7 +36,9 @@ func makeCorpora(dir string, size int64) ([]*corpus, error) {
 			return nil, fmt.Errorf("corpus %s: %w", c.name, err)
 		}
 	}
-	dump.edit = func() error { return editDump(filepath.Join(dump.dir, "database.sql"), dump.bytes) }
+	dump.edit = func(round int) error {
+		return editDump(filepath.Join(dump.dir, "database.sql"), dump.bytes, round)
+	}
 	return []*corpus{small, scans, dump}, nil
 }
 
@@ -144,9 +146,9 @@ func writeDump(c *corpus, size int64) error {
 }
 
 // editDump overwrites 2 % of the file in stretches of 16 KiB, a page of a table, at random places.
-func editDump(path string, size int64) error {
+func editDump(path string, size int64, round int) error {
 	const stretch = 16 << 10
-	src := source("edits")
+	src := source(fmt.Sprint("edits ", round))
 	r := rand.New(src)
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {

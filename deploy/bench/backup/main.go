@@ -202,7 +202,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 	if b.corpus.edit == nil {
 		return nil
 	}
-	if err := b.corpus.edit(); err != nil {
+	if err := b.corpus.edit(round); err != nil {
 		return err
 	}
 	return each(stepEdited, func(t *tool) []string { return t.backup }, nil)
