@@ -678,9 +678,7 @@ const maxHostileRSS = 1280 << 20
 // TestHostileMemory is the part of the matrix that aims at memory: each repository is opened, listed, checked and
 // restored by a process of its own, whose peak memory is measured.
 func TestHostileMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds repositories of hundreds of megabytes")
-	}
+	chunktest.Long(t) // builds repositories of hundreds of megabytes
 	dir, src, snapshot := hostileSample(t)
 	frame := func(typ repository.BlobType, plain uint32, content []byte) func(v *victim) {
 		return func(v *victim) {

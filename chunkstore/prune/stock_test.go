@@ -30,6 +30,7 @@ func stockTree(t *testing.T, dir, seed string) {
 
 // Stock restic finds no fault at any step, and each side prunes what the other has pruned.
 func TestWithStockRestic(t *testing.T) {
+	chunktest.Long(t)
 	dir := filepath.Join(t.TempDir(), "repo")
 	restic(t, dir, "init", "--repository-version", "2")
 	src := t.TempDir()

@@ -56,6 +56,9 @@ func TestStockRepositories(t *testing.T) {
 	}
 	for _, compression := range []string{"auto", "off", "max"} {
 		t.Run(compression, func(t *testing.T) {
+			if compression != "auto" {
+				chunktest.Long(t)
+			}
 			t.Parallel()
 			s := newStockSample(t, compression)
 			found, err := check.Check(t.Context(), s.open(), check.Options{ReadData: true})

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"dengbei/chunkstore/chunktest"
 	"dengbei/node/identity"
 )
 
@@ -18,7 +20,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"dengbei": func() { os.Exit(mainExit()) }})
 }
 
-// TestScripts runs the program as processes. "exits CODE dengbei …" checks the exact exit code.
+// TestScripts runs the program as processes. "exits CODE dengbei …" checks the exact exit code; "[!long] skip" begins a
+// script of many seconds.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -30,6 +33,12 @@ func TestScripts(t *testing.T) {
 			return makeCredential(filepath.Join(env.WorkDir, "unit"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Condition: func(cond string) (bool, error) {
+			if cond == "long" {
+				return os.Getenv(chunktest.EnvLong) == "1", nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
 	})
 }
 
