@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -23,14 +25,14 @@ func TestMain(m *testing.M) {
 }
 
 func receiveHalf(dir string) {
+	var in *Incoming
+	var s Staged
 	f, err := Open(dir)
 	if err == nil {
-		var in *Incoming
 		content := sample()
 		if in, err = f.Receive(packOf(content), int64(len(content))); err == nil {
 			if _, err = in.Write(content[:len(content)/2]); err == nil {
 				// A staged file that the kill leaves behind.
-				var s Staged
 				if s, err = f.Stage(Pack); err == nil {
 					_, err = s.Write(content)
 				}
@@ -38,7 +40,9 @@ func receiveHalf(dir string) {
 		}
 	}
 	fmt.Println("half", err)
-	select {}
+	<-time.After(time.Hour)
+	runtime.KeepAlive(in) // a file that nothing refers to is closed, and its lock is gone
+	runtime.KeepAlive(s)
 }
 
 func must(t *testing.T, err error) {
