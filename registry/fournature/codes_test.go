@@ -55,8 +55,8 @@ func codesInSources(t *testing.T) []string {
 	return codes
 }
 
-// placeholders lists the parameters of a text, sorted.
-func placeholders(s string) []string {
+// parameters lists the parameters of a text, sorted.
+func parameters(s string) []string {
 	out := regexp.MustCompile(`\{[a-z]+\}`).FindAllString(s, -1)
 	slices.Sort(out)
 	return out

@@ -327,7 +327,7 @@ func TestEveryCodeHasATextInBothLanguages(t *testing.T) {
 		}
 	}
 	for code := range catalogue()[LangEn] {
-		if p, q := placeholders(catalogue()[LangEn][code]), placeholders(catalogue()[LangZh][code]); !slices.Equal(p, q) {
+		if p, q := parameters(catalogue()[LangEn][code]), parameters(catalogue()[LangZh][code]); !slices.Equal(p, q) {
 			t.Errorf("%s takes %v in English and %v in Chinese", code, p, q)
 		}
 	}
