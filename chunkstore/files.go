@@ -148,9 +148,8 @@ func (f *Files) PutBytes(ctx context.Context, name Name, b []byte) error {
 	return err
 }
 
-// Open returns the content of name, or an error matching [fs.ErrNotExist]. The last Read returns [digest.ErrMismatch]
-// in place of [io.EOF] if the bytes have rotted.
-func (f *Files) Open(ctx context.Context, name Name) (io.ReadCloser, error) {
+// openNamed opens name for reading.
+func (f *Files) openNamed(ctx context.Context, name Name) (*os.File, error) {
 	if err := name.check(); err != nil {
 		return nil, err
 	}
@@ -160,6 +159,16 @@ func (f *Files) Open(ctx context.Context, name Name) (io.ReadCloser, error) {
 	file, err := openRegular(f.abs(name))
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return file, nil
+}
+
+// Open returns the content of name, or an error matching [fs.ErrNotExist]. The last Read returns [digest.ErrMismatch]
+// in place of [io.EOF] if the bytes have rotted.
+func (f *Files) Open(ctx context.Context, name Name) (io.ReadCloser, error) {
+	file, err := f.openNamed(ctx, name)
+	if err != nil {
+		return nil, err
 	}
 	if name.ID.IsZero() {
 		return file, nil

@@ -23,15 +23,9 @@ type RangeReader interface {
 // OpenRanges opens name for many reads of ranges, at the price of one file descriptor until it is closed. A file that is
 // removed or moved meanwhile can still be read to the end. What is not there gives an error matching [fs.ErrNotExist].
 func (f *Files) OpenRanges(ctx context.Context, name Name) (RangeReader, error) {
-	if err := name.check(); err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	file, err := openRegular(f.abs(name))
+	file, err := f.openNamed(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", name, err)
+		return nil, err
 	}
 	return &rangeFile{name, file}, nil
 }

@@ -183,18 +183,24 @@ func (f *fetcher) damaged(ctx context.Context, kind chunkstore.Kind) error {
 		if err != nil {
 			return err
 		}
-		bad, err := f.rotten(ctx, e.Name)
-		if err != nil {
+		if err := f.mend(ctx, e.Name); err != nil {
 			return err
-		}
-		f.progress(0)
-		if bad {
-			if err := f.fetch(ctx, e.Name); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+// mend replaces a file that does not hash to its name.
+func (f *fetcher) mend(ctx context.Context, name chunkstore.Name) error {
+	bad, err := f.rotten(ctx, name)
+	if err != nil {
+		return err
+	}
+	f.progress(0)
+	if !bad {
+		return nil
+	}
+	return f.fetch(ctx, name)
 }
 
 func (f *fetcher) progress(bytes int64) {
@@ -365,15 +371,8 @@ func (f *fetcher) packs(ctx context.Context, named map[repository.ID]bool) error
 		delete(named, repository.IDOf(e.Name.ID))
 		their, ok := f.their(e.Name)
 		if f.options.ReadData || ok && their.SizeBytes != e.SizeBytes {
-			bad, err := f.rotten(ctx, e.Name)
-			if err != nil {
+			if err := f.mend(ctx, e.Name); err != nil {
 				return err
-			}
-			f.progress(0)
-			if bad {
-				if err := f.fetch(ctx, e.Name); err != nil {
-					return err
-				}
 			}
 		}
 	}
