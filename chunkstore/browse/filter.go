@@ -34,7 +34,7 @@ func (f Filter) Match(sn *repository.Snapshot) bool {
 			return false
 		}
 	}
-	return len(f.Tags) == 0 || slices.ContainsFunc(f.Tags, func(list string) bool { return HasTags(sn, SplitTags(list)) })
+	return len(f.Tags) == 0 || slices.ContainsFunc(f.Tags, func(list string) bool { return sn.HasTags(SplitTags(list)) })
 }
 
 // String names the conditions, as the options that set them; empty for the zero Filter.
@@ -63,17 +63,4 @@ func SplitTags(list string) []string {
 		tags[i] = strings.TrimSpace(tags[i])
 	}
 	return tags
-}
-
-// HasTags reports whether sn carries all the tags. An empty tag is had by a snapshot without tags, whatever else is asked.
-func HasTags(sn *repository.Snapshot, tags []string) bool {
-	for _, tag := range tags {
-		if tag == "" && len(sn.Tags) == 0 {
-			return true
-		}
-		if !slices.Contains(sn.Tags, tag) {
-			return false
-		}
-	}
-	return true
 }

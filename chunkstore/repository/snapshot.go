@@ -87,3 +87,16 @@ func (r *Repository) Snapshots(ctx context.Context) ([]*Snapshot, []Unreadable, 
 	})
 	return all, unreadable, nil
 }
+
+// HasTags reports whether s carries all the tags. An empty tag is had by a snapshot without tags, whatever else is asked.
+func (s *Snapshot) HasTags(tags []string) bool {
+	for _, tag := range tags {
+		if tag == "" && len(s.Tags) == 0 {
+			return true
+		}
+		if !slices.Contains(s.Tags, tag) {
+			return false
+		}
+	}
+	return true
+}

@@ -219,23 +219,11 @@ type bench struct {
 func (b *bench) tagged(sn *repository.Snapshot) []string {
 	var reasons []string
 	for _, l := range b.policy.Tags {
-		if hasTags(sn, l) {
+		if sn.HasTags(l) {
 			reasons = append(reasons, "has tags "+tagList(l))
 		}
 	}
 	return reasons
-}
-
-func hasTags(sn *repository.Snapshot, tags []string) bool {
-	for _, tag := range tags {
-		if tag == "" && len(sn.Tags) == 0 {
-			return true
-		}
-		if !slices.Contains(sn.Tags, tag) {
-			return false
-		}
-	}
-	return true
 }
 
 // judge returns the reasons to keep sn, the whole snapshot number nr from the newest on.
