@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,12 +17,13 @@ import (
 	"dengbei/chunkstore"
 	"dengbei/chunkstore/archive"
 	"dengbei/chunkstore/check"
+	"dengbei/chunkstore/chunktest"
 	"dengbei/chunkstore/digest"
 	"dengbei/chunkstore/repository"
 	"dengbei/chunkstore/restore"
 )
 
-const password = "correct horse"
+const password = chunktest.Password
 
 // cheap keeps scrypt from taking most of the time of the tests.
 var cheap = repository.Scrypt{N: 1024, R: 8, P: 1}
@@ -40,13 +40,7 @@ func restic(t *testing.T, dir string, args ...string) string {
 
 func tryRestic(t *testing.T, dir string, args ...string) (string, error) {
 	t.Helper()
-	bin, err := exec.LookPath("restic")
-	if err != nil {
-		t.Skip("stock restic is not installed: reading by a foreign program is NOT checked")
-	}
-	cmd := exec.Command(bin, append([]string{"-r", dir, "--no-cache"}, args...)...)
-	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password)
-	out, err := cmd.CombinedOutput()
+	out, err := chunktest.Stock(t, dir, args...).CombinedOutput()
 	return string(out), err
 }
 
@@ -270,14 +264,9 @@ func TestStockResticAddsNoTreeToOurs(t *testing.T) {
 	backup(t, repo, archive.Root{Path: "/delivery", Source: src})
 	before := strings.Count(restic(t, files.Dir(), "list", "blobs"), "tree")
 
-	bin, err := exec.LookPath("restic")
-	must(t, err)
-	cmd := exec.Command(bin, "-r", files.Dir(), "--no-cache", "backup", "delivery")
+	cmd := chunktest.Stock(t, files.Dir(), "backup", "delivery")
 	cmd.Dir = filepath.Dir(src)
-	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("restic backup: %v\n%s", err, out)
-	}
+	chunktest.Run(t, cmd)
 	if after := strings.Count(restic(t, files.Dir(), "list", "blobs"), "tree"); after != before {
 		t.Errorf("stock restic brought %d trees to %d; want trees equal byte for byte", after-before, before)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dengbei/chunkstore"
+	"dengbei/chunkstore/chunktest"
 	"dengbei/chunkstore/pattern"
 	"dengbei/chunkstore/repository"
 )
@@ -21,18 +21,9 @@ import (
 // stock runs stock restic in the directory at, on the repository dir.
 func stock(t *testing.T, at, dir string, args ...string) string {
 	t.Helper()
-	bin, err := exec.LookPath("restic")
-	if err != nil {
-		t.Skip("stock restic is not installed: sharing a repository with it is NOT checked")
-	}
-	cmd := exec.Command(bin, append([]string{"-r", dir, "--no-cache"}, args...)...)
+	cmd := chunktest.Stock(t, dir, args...)
 	cmd.Dir = at
-	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password, "TMPDIR="+t.TempDir())
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("restic %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
+	return chunktest.Run(t, cmd)
 }
 
 // everyShape makes entries of all types that this user may make, and reports whether devices are among them.

@@ -1,12 +1,10 @@
 package prune
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -26,7 +24,7 @@ func victim() {
 		var repo *repository.Repository
 		repo, err = repository.Open(ctx, files, password, repository.Options{PackBytes: 4 << 20})
 		if err == nil {
-			fmt.Println("begin")
+			chunktest.Begin()
 			_, err = Run(ctx, repo, Options{NoGrace: true, Repack: &Repack{Small: true}})
 		}
 	}
@@ -35,25 +33,6 @@ func victim() {
 		os.Exit(1)
 	}
 	os.Exit(0)
-}
-
-// killed lets the test program prune dir and kills it after a while, unless it has ended.
-func killed(t *testing.T, dir string, after time.Duration) (ended bool) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), victimDir+"="+dir)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	line, _ := bufio.NewReader(out).ReadString('\n')
-	timer := time.AfterFunc(after, func() { cmd.Process.Kill() })
-	defer timer.Stop()
-	err = cmd.Wait()
-	if line != "begin\n" || err != nil && cmd.ProcessState.Exited() {
-		t.Fatalf("the victim ended by itself: %v, said %q", err, line)
-	}
-	return err == nil
 }
 
 // Processes that prune are killed at any moment; every snapshot can be read after each, and stock restic finds no fault.
@@ -78,7 +57,7 @@ func TestKilledProcesses(t *testing.T) {
 		old := gone[rnd.IntN(len(gone))]
 		forget(t, files, old.ID)
 		snapshots := len(gone)
-		if killed(t, files.Dir(), time.Duration(rnd.Int64N(int64(most)))) {
+		if chunktest.Killed(t, time.Duration(rnd.Int64N(int64(most))), victimDir+"="+files.Dir()) {
 			done++
 			most = max(most*3/4, time.Millisecond)
 		} else {

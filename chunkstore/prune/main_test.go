@@ -5,10 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -154,20 +152,10 @@ func packs(t testing.TB, files repository.Files) int {
 	return n
 }
 
-// restic runs stock restic on the repository dir, or skips the test where there is none.
+// restic runs stock restic on a repository.
 func restic(t *testing.T, dir string, args ...string) string {
 	t.Helper()
-	bin, err := exec.LookPath("restic")
-	if err != nil {
-		t.Skip("stock restic is not installed: reading by a foreign program is NOT checked")
-	}
-	cmd := exec.Command(bin, append([]string{"-r", dir, "--no-cache"}, args...)...)
-	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("restic %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
+	return chunktest.Run(t, chunktest.Stock(t, dir, args...))
 }
 
 // packDigest names the content of a file that backup made.

@@ -122,21 +122,19 @@ func (s *sample) clean() {
 	if testing.Short() {
 		return
 	}
+	if !chunktest.HasStock() {
+		s.t.Log("stock restic is not installed: its verdict is NOT asked")
+		return
+	}
 	if out, err := s.restic("check", "--read-data"); err != nil || !strings.Contains(out, "no errors were found") {
 		s.t.Errorf("restic check: %v\n%s", err, out)
 	}
 }
 
+// restic runs stock restic, whose verdict is an error.
 func (s *sample) restic(args ...string) (string, error) {
 	s.t.Helper()
-	bin, err := exec.LookPath("restic")
-	if err != nil {
-		s.t.Log("stock restic is not installed: its verdict is NOT asked")
-		return "no errors were found", nil
-	}
-	cmd := exec.Command(bin, append([]string{"-r", s.files.Dir(), "--no-cache"}, args...)...)
-	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+chunktest.Password)
-	out, err := cmd.CombinedOutput()
+	out, err := chunktest.Stock(s.t, s.files.Dir(), args...).CombinedOutput()
 	return string(out), err
 }
 

@@ -2,8 +2,6 @@ package repair
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,18 +17,11 @@ import (
 // newStockSample makes a repository with stock restic: three snapshots of two hosts, one of them forgotten and pruned.
 func newStockSample(t *testing.T, compression string) *sample {
 	t.Helper()
-	if _, err := exec.LookPath("restic"); err != nil {
-		t.Skip("stock restic is not installed: its repositories are NOT checked")
-	}
 	src, dir := t.TempDir(), filepath.Join(t.TempDir(), "repo")
 	s := &sample{t: t, src: src}
 	run := func(args ...string) {
 		t.Helper()
-		cmd := exec.Command("restic", append([]string{"-r", dir, "--no-cache", "-q"}, args...)...)
-		cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+chunktest.Password)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("restic %s: %v\n%s", strings.Join(args, " "), err, out)
-		}
+		chunktest.Run(t, chunktest.Stock(t, dir, append([]string{"-q"}, args...)...))
 	}
 	run("init", "--repository-version", "2")
 	for i, host := range []string{"first", "second", "first"} {

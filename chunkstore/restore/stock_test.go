@@ -2,29 +2,22 @@ package restore
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"dengbei/chunkstore"
+	"dengbei/chunkstore/chunktest"
 	"dengbei/chunkstore/repository"
 )
 
-// stock runs stock restic on a repository, or skips the test where there is none.
+// stock runs stock restic on a repository, in the directory dir.
 func stock(t testing.TB, repo, dir string, args ...string) {
 	t.Helper()
-	bin, err := exec.LookPath("restic")
-	if err != nil {
-		t.Skip("stock restic is not installed: what it writes and restores is NOT checked")
-	}
-	cmd := exec.Command(bin, append([]string{"-q", "-r", repo, "--no-cache"}, args...)...)
+	cmd := chunktest.Stock(t, repo, append([]string{"-q"}, args...)...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("restic %v: %v\n%s", args, err, out)
-	}
+	chunktest.Run(t, cmd)
 }
 
 func openRepo(t testing.TB, dir string) *repository.Repository {

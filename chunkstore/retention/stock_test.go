@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +15,7 @@ import (
 	"time"
 
 	"dengbei/chunkstore"
+	"dengbei/chunkstore/chunktest"
 	"dengbei/chunkstore/digest"
 	"dengbei/chunkstore/repository"
 	"dengbei/chunkstore/retention"
@@ -54,22 +53,12 @@ func save(t testing.TB, repo *repository.Repository, list ...*repository.Snapsho
 	}
 }
 
-// restic runs stock restic, or skips the test where there is none.
+// restic runs stock restic in the time zone of the snapshots.
 func restic(t *testing.T, dir string, args ...string) []byte {
 	t.Helper()
-	bin, err := exec.LookPath("restic")
-	if err != nil {
-		t.Skip("stock restic is not installed: selecting as it does is NOT checked")
-	}
-	cmd := exec.Command(bin, append([]string{"-r", dir, "--no-cache"}, args...)...)
-	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password, "TZ=Asia/Shanghai")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("restic %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
-	}
-	return out
+	cmd := chunktest.Stock(t, dir, args...)
+	cmd.Env = append(cmd.Env, "TZ=Asia/Shanghai")
+	return []byte(chunktest.Run(t, cmd))
 }
 
 // stockGroup is one group in what restic forget --json prints.

@@ -217,7 +217,7 @@ func TestCopyStopsWithItsContext(t *testing.T) {
 
 func TestWithStockRestic(t *testing.T) {
 	from, to, dir := pair(t)
-	restic(t, "-r", to.Dir(), "copy", "--from-repo", from.Dir())
+	restic(t, to.Dir(), "copy", "--from-repo", from.Dir())
 	wantRestored(t, to, dir)
 	repo := open(t, from)
 	r, err := Copy(t.Context(), repo, open(t, to), snapshots(t, repo), Options{})
@@ -227,9 +227,9 @@ func TestWithStockRestic(t *testing.T) {
 	}
 	// From a repository of stock restic, and its copy seen by stock restic.
 	stock := filepath.Join(t.TempDir(), "stock")
-	restic(t, "-r", stock, "init", "--repository-version", "2", "--copy-chunker-params", "--from-repo", from.Dir())
-	restic(t, "-r", stock, "backup", dir)
-	restic(t, "-r", stock, "backup", "--compression", "max", "--tag", "x,y", filepath.Join(dir, "a"))
+	restic(t, stock, "init", "--repository-version", "2", "--copy-chunker-params", "--from-repo", from.Dir())
+	restic(t, stock, "backup", dir)
+	restic(t, stock, "backup", "--compression", "max", "--tag", "x,y", filepath.Join(dir, "a"))
 	files, err := chunkstore.Open(stock)
 	must(t, err)
 	repo = open(t, files)
@@ -241,11 +241,11 @@ func TestWithStockRestic(t *testing.T) {
 	if len(r.Copied) != 2 || r.Stats.DataBlobs != 0 {
 		t.Errorf("Copy of stock restic's = %d copied, %+v; want two snapshots and no data that was there", len(r.Copied), r.Stats)
 	}
-	restic(t, "-r", to.Dir(), "check", "--read-data")
+	restic(t, to.Dir(), "check", "--read-data")
 	out := filepath.Join(t.TempDir(), "out")
-	restic(t, "-r", to.Dir(), "restore", r.Copied[0].Copy.Hex(), "--target", out)
+	restic(t, to.Dir(), "restore", r.Copied[0].Copy.Hex(), "--target", out)
 	wantSame(t, filepath.Join(out, dir), dir)
-	restic(t, "-r", to.Dir(), "copy", "--from-repo", stock)
+	restic(t, to.Dir(), "copy", "--from-repo", stock)
 	if n := len(snapshots(t, open(t, to))); n != 3 {
 		t.Errorf("%d snapshots; want 3: stock restic copied again what we had copied", n)
 	}

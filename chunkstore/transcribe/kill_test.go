@@ -1,12 +1,10 @@
 package transcribe
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -23,8 +21,7 @@ const (
 
 // victim copies all snapshots and says on standard output when it begins.
 func victim() {
-	begin := func() { fmt.Println("begin") }
-	if err := copyBetween(context.Background(), os.Getenv(victimFrom), os.Getenv(victimTo), begin); err != nil {
+	if err := copyBetween(context.Background(), os.Getenv(victimFrom), os.Getenv(victimTo), chunktest.Begin); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -71,7 +68,7 @@ func TestKilledProcesses(t *testing.T) {
 	most, to := 150*time.Millisecond, fresh()
 	cut, done := 0, 0
 	for tries := 0; cut < kills && tries < 5*kills; tries++ {
-		ended := killed(t, from.Dir(), to.Dir(), time.Duration(rnd.Int64N(int64(most))))
+		ended := chunktest.Killed(t, time.Duration(rnd.Int64N(int64(most))), victimFrom+"="+from.Dir(), victimTo+"="+to.Dir())
 		n := whole(t, to)
 		if !ended {
 			cut++
@@ -93,24 +90,5 @@ func TestKilledProcesses(t *testing.T) {
 		t.Errorf("in the end there are %d snapshots; want %d", n, total)
 	}
 	wantRestored(t, to, dir)
-	restic(t, "-r", to.Dir(), "check", "--read-data")
-}
-
-// killed lets the test program copy and kills it after a while, unless it has ended.
-func killed(t *testing.T, from, to string, after time.Duration) (ended bool) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), victimFrom+"="+from, victimTo+"="+to)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	line, _ := bufio.NewReader(out).ReadString('\n')
-	timer := time.AfterFunc(after, func() { cmd.Process.Kill() })
-	defer timer.Stop()
-	err = cmd.Wait()
-	if line != "begin\n" || err != nil && cmd.ProcessState.Exited() {
-		t.Fatalf("the victim ended by itself: %v, said %q", err, line)
-	}
-	return err == nil
+	restic(t, to.Dir(), "check", "--read-data")
 }

@@ -88,20 +88,10 @@ func wantSame(t testing.TB, got, want string) {
 	}
 }
 
-// restic runs stock restic, or skips the test where there is none.
-func restic(t *testing.T, args ...string) string {
+// restic runs stock restic on a repository.
+func restic(t *testing.T, dir string, args ...string) string {
 	t.Helper()
-	bin, err := exec.LookPath("restic")
-	if err != nil {
-		t.Skip("stock restic is not installed: copying by and for a foreign program is NOT checked")
-	}
-	cmd := exec.Command(bin, append([]string{"--no-cache"}, args...)...)
-	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password, "RESTIC_FROM_PASSWORD="+password)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("restic %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
+	return chunktest.Run(t, chunktest.Stock(t, dir, args...))
 }
 
 // pair makes a source with one snapshot and an empty target that cuts alike.
