@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/restic/chunker"
 	"golang.org/x/sys/unix"
 
 	"dengbei/chunkstore/repository"
@@ -19,8 +18,8 @@ import (
 // reader stores entries that are no directories, one at a time.
 type reader struct {
 	archiver *archiver
-	chunker  *chunker.Chunker
-	small    []byte // a file too small to be cut
+	cutter   *cutter // nil until a file is large enough
+	small    []byte  // a file too small to be cut
 }
 
 func newReader(a *archiver) *reader { return &reader{archiver: a} }
@@ -205,7 +204,9 @@ func (r *reader) whole(ctx context.Context, f *openedFile, size int64) ([]reposi
 func (r *reader) chunks(ctx context.Context, src source) ([]repository.ID, int64, error) {
 	a := r.archiver
 	profile := a.repo.Config().Chunks
-	r.restart(src)
+	if err := r.restart(src); err != nil {
+		return nil, 0, err
+	}
 	var (
 		wait   sync.WaitGroup
 		mu     sync.Mutex // guards ids and failed
@@ -228,14 +229,13 @@ func (r *reader) chunks(ctx context.Context, src source) ([]repository.ID, int64
 			total += count * int64(profile.MinBytes)
 			a.countBytes(count * int64(profile.MinBytes))
 			src.seek(total)
-			r.restart(src)
+			r.cutter.restart(src)
 			if err := ctx.Err(); err != nil {
 				return nil, total, err
 			}
 			continue
 		}
-		buf := a.borrow()
-		chunk, err := r.chunker.Next(buf)
+		buf, err := r.cutter.next(a.borrow())
 		if err != nil {
 			a.chunks <- buf
 			if errors.Is(err, io.EOF) {
@@ -243,8 +243,7 @@ func (r *reader) chunks(ctx context.Context, src source) ([]repository.ID, int64
 			}
 			return nil, total, err
 		}
-		buf = chunk.Data // it may have grown
-		total += int64(chunk.Length)
+		total += int64(len(buf))
 		mu.Lock()
 		at := len(ids)
 		ids = append(ids, repository.ID{})
@@ -278,15 +277,17 @@ func (r *reader) chunks(ctx context.Context, src source) ([]repository.ID, int64
 	return ids, total, failed
 }
 
-// restart has the chunker begin anew with what src gives next.
-func (r *reader) restart(src io.Reader) {
-	config := r.archiver.repo.Config()
-	if r.chunker == nil {
-		r.chunker = chunker.NewWithBoundaries(src, config.Polynomial, config.Chunks.MinBytes, config.Chunks.MaxBytes)
-	} else {
-		r.chunker.ResetWithBoundaries(src, config.Polynomial, config.Chunks.MinBytes, config.Chunks.MaxBytes)
+// restart has the cutter begin anew with what src gives next.
+func (r *reader) restart(src io.Reader) error {
+	if r.cutter == nil {
+		c, err := newCutter(r.archiver.repo.Config())
+		if err != nil {
+			return err
+		}
+		r.cutter = c
 	}
-	r.chunker.SetAverageBits(config.Chunks.AverageBits)
+	r.cutter.restart(src)
+	return nil
 }
 
 // borrow returns a buffer for a chunk, large enough for nearly all. There are never more than the channel takes.
