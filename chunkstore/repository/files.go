@@ -11,7 +11,8 @@ import (
 // Files is where a repository's files lie. [chunkstore.Files] is one; a wrapper may add a remote fallback or show only
 // registered files. Methods may be called concurrently.
 type Files interface {
-	// Put stores the bytes of r under name, durably, or leaves no trace. Storing a stored file again is no error.
+	// Put stores the bytes of r under name, durably, or leaves no trace. Storing a stored file again is no error. Every List
+	// that begins after Put has returned gives the file, in whatever process: locks rest on it.
 	Put(ctx context.Context, name chunkstore.Name, r io.Reader) (sizeBytes int64, err error)
 
 	// Stage starts a file whose name is known only at its end.

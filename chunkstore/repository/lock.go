@@ -18,7 +18,6 @@ import (
 
 // Times of a lock, stock restic's.
 const (
-	lockSettle  = 200 * time.Millisecond // between writing a lock and looking for others
 	lockRefresh = 5 * time.Minute
 	lockStale   = 30 * time.Minute
 
@@ -147,11 +146,9 @@ func (r *Repository) tryLock(ctx context.Context, o LockOptions) (*Lock, error) 
 		return nil, fmt.Errorf("lock repository: %w", err)
 	}
 	l.name = name
-	// Of two that came at the same time at least one sees the other now, and gives way.
-	if err = sleep(ctx, lockSettle); err == nil {
-		err = l.yield(ctx, false)
-	}
-	if err != nil {
+	// A file is listed from the moment on when Put returns. So of two that came at the same time at least one, the later,
+	// sees the other now, and gives way.
+	if err := l.yield(ctx, false); err != nil {
 		return nil, errors.Join(err, r.files.Remove(context.WithoutCancel(ctx), l.name))
 	}
 	var refreshing context.Context
