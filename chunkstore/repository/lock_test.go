@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -69,6 +70,39 @@ func count(t *testing.T, files Files, kind chunkstore.Kind) int {
 		n++
 	}
 	return n
+}
+
+func TestNeverTwoExclusiveLocks(t *testing.T) {
+	_, files := newRepo(t, Options{})
+	var held, taken atomic.Int32
+	var wait sync.WaitGroup
+	for range 4 {
+		wait.Go(func() {
+			for range 40 {
+				r, err := Open(t.Context(), files, password, exclusive())
+				if errors.Is(err, ErrLocked) {
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := held.Add(1); n != 1 {
+					t.Errorf("%d hold the repository alone", n)
+				}
+				taken.Add(1)
+				runtime.Gosched()
+				held.Add(-1)
+				if err := r.Lock().Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	if taken.Load() == 0 {
+		t.Error("nobody ever had the lock")
+	}
 }
 
 func TestLockIsWaitedFor(t *testing.T) {
