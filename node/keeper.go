@@ -90,6 +90,9 @@ func (k *keeper) closedMark(id string) string { return repositoryPasswordPath(k.
 
 // Class returns the centre's repository of a protection class for writing, made and registered if there is none yet.
 func (k *keeper) Class(ctx context.Context, class string) (*ownRepository, error) {
+	if !registry.ValidClass(class) { // it becomes a path
+		return nil, fmt.Errorf("class %.80q names no repository: %w", class, rpc.ErrInvalid)
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	epoch := uint32(firstEpoch)

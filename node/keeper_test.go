@@ -1,12 +1,15 @@
 package node
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"dengbei/chunkstore"
 	"dengbei/node/config"
+	"dengbei/node/rpc"
 )
 
 // A repository whose registration failed is complete on disk; the next try must take it up.
@@ -30,5 +33,18 @@ func TestCreateFilesTakesUpAFinishedRepository(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+func TestClassTakesNoPath(t *testing.T) {
+	dir := t.TempDir()
+	k := newKeeper(config.Config{DataDir: filepath.Join(dir, "data"), Centre: "330102"}, nil, nil, nil)
+	for _, class := range []string{"", "..", "/../../x", "../x", "a/b", "a b", "A", "文书", "1", "-a", strings.Repeat("a", 33)} {
+		if _, err := k.Class(t.Context(), class); !errors.Is(err, rpc.ErrInvalid) {
+			t.Errorf("Class(%q) = %v; want ErrInvalid", class, err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("%d entries were made, %v; want none", len(left), err)
 	}
 }

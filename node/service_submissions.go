@@ -146,6 +146,10 @@ func (s submissionsService) admit(ctx context.Context, sub *intake.Submission, s
 	if sub.Authority != n.cfg.Centre {
 		return id, fmt.Errorf("records of authority %s are handed in at that centre's node, this is %s: %w", sub.Authority, n.cfg.Centre, rpc.ErrElsewhere)
 	}
+	if sub.Class != "" && !registry.ValidClass(sub.Class) {
+		return id, &intake.RuleError{Rule: intake.RuleForm, Item: "class", What: fmt.Sprintf("%.80q names no protection class", sub.Class),
+			Way: "give a class of the centre, such as " + defaultClass}
+	}
 	registrant, err := n.ledger.state().Registrant(sub.Registrant)
 	if errors.Is(err, registry.ErrNotFound) {
 		return id, fmt.Errorf("registrant %q: %w", sub.Registrant, registry.ErrUnknownRegistrant)

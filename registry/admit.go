@@ -61,7 +61,10 @@ func (s *State) Admit(c *registrypb.Command) error {
 		return admitRegistrant(k.PutRegistrant.GetRegistrant())
 	case *registrypb.Command_PutAgreement:
 		a := k.PutAgreement.GetAgreement()
-		return first(admitID("agreement", a.GetId()), admitCode(a.GetOwner()), admitCode(a.GetHolder()))
+		if err := first(admitID("agreement", a.GetId()), admitCode(a.GetOwner()), admitCode(a.GetHolder())); err != nil || a.GetClass() == "" {
+			return err
+		}
+		return admitClass(a.GetClass())
 	case *registrypb.Command_PutRepository:
 		return admitRepository(k.PutRepository.GetRepository())
 	case *registrypb.Command_RegisterSubmission:
@@ -133,6 +136,13 @@ func admitID(what, id string) error {
 func admitName(what, name string) error {
 	if !validName(name) {
 		return fmt.Errorf("name of %s %.80q: want 1 to 255 bytes, no control characters, no blank around it: %w", what, name, ErrMalformed)
+	}
+	return nil
+}
+
+func admitClass(class string) error {
+	if !ValidClass(class) {
+		return fmt.Errorf("class %.80q: want 1 to %d of a-z 0-9 -, the first a letter: %w", class, maxClassBytes, ErrMalformed)
 	}
 	return nil
 }
@@ -243,7 +253,7 @@ func admitRepository(r *registrypb.Repository) error {
 	if !seen["config"] || keys == 0 {
 		return fmt.Errorf("repository %s: config and at least one key cannot be rebuilt and must be registered: %w", r.GetId(), ErrMalformed)
 	}
-	return first(admitID("repository", r.GetId()), admitCode(r.GetOwner()))
+	return first(admitID("repository", r.GetId()), admitCode(r.GetOwner()), admitClass(r.GetClass()))
 }
 
 func (s *State) admitSubmission(c *registrypb.RegisterSubmission) error {

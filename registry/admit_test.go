@@ -57,6 +57,12 @@ func TestAdmit(t *testing.T) {
 		{"a registrant of no division", cmd(started, change(testRegistrant(shangcheng+"/x"), func(r *registrypb.Registrant) { r.Authority = "110000" })), ErrUnknownCode},
 		{"an agreement", cmd(started, testAgreement("a2")), nil},
 		{"an agreement with no division", cmd(started, change(testAgreement("a2"), func(a *registrypb.Agreement) { a.Owner = "110000" })), ErrUnknownCode},
+		{"an agreement about all classes", cmd(started, change(testAgreement("a2"), func(a *registrypb.Agreement) { a.Class = "" })), nil},
+		{"an agreement about a class that would be a path", cmd(started, change(testAgreement("a2"), func(a *registrypb.Agreement) { a.Class = "../x" })), ErrMalformed},
+		{"a repository of a class that would be a path", cmd(started, change(testRepository(shangcheng, 2), func(r *registrypb.Repository) {
+			r.Class = "/../../x"
+			r.Id = RepositoryID(r.Owner, r.Class, r.Epoch)
+		})), ErrMalformed},
 		{"a repository", cmd(started, testRepository(shangcheng, 2)), nil},
 		{"a repository without its config", cmd(started, change(testRepository(shangcheng, 2), func(r *registrypb.Repository) { r.Files = r.Files[1:] })), ErrMalformed},
 		{"a repository without a key", cmd(started, change(testRepository(shangcheng, 2), func(r *registrypb.Repository) { r.Files = r.Files[:1] })), ErrMalformed},

@@ -24,6 +24,15 @@ func ParseServerID(id string) (code string, serial uint64, err error) {
 	return code, serial, nil
 }
 
+// maxClassBytes bounds the name of a protection class.
+const maxClassBytes = 32
+
+// ValidClass reports whether s can name a protection class: 1 to 32 of a-z 0-9 -, the first a letter. The name becomes part
+// of a repository's ID, and that of paths.
+func ValidClass(s string) bool {
+	return s != "" && len(s) <= maxClassBytes && 'a' <= s[0] && s[0] <= 'z' && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
 // RepositoryID returns the only ID that a repository of this owner, class and epoch can have.
 func RepositoryID(owner, class string, epoch uint32) string {
 	return owner + "-" + class + "-" + strconv.FormatUint(uint64(epoch), 10)

@@ -65,6 +65,12 @@ func badFolders(t *testing.T, b *badNetwork) {
 			b.refused(t, func() { b.submit(t, dir).want(t, 1, tt.says...) })
 		})
 	}
+	t.Run("class that would be a path", func(t *testing.T) {
+		dir := one(t)
+		b.refused(t, func() {
+			b.submit(t, dir, "--class", "/../../../x").want(t, 1, "rule 1-3 form", "class", "names no protection class", "give a class of the centre")
+		})
+	})
 	t.Run("file that is written while it is read", func(t *testing.T) {
 		dir := folder(t, map[string]string{"写.bin": strings.Repeat("x", 64<<20)})
 		f, err := os.OpenFile(filepath.Join(dir, "写.bin"), os.O_APPEND|os.O_WRONLY, 0)
