@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -59,11 +60,19 @@ type desk struct {
 	errs    map[digest.Digest]string // last error of a submission that is retried
 	left    map[digest.Digest]string // inspected submissions and the policy that left them to an officer
 	changed chan struct{}            // closed and replaced when a submission's state changed
+
+	// What failed stands back until then, so that it holds up nothing else; for registerLoop alone.
+	back        map[digest.Digest]time.Time
+	backClasses map[string]time.Time
 }
+
+// standBack is how long a submission or class that failed lets others go first.
+const standBack = 5 * time.Second
 
 func newDesk(cfg config.Config, q *intake.Quarantine, k *keeper, l *ledger, ks *keys, docs *documents, log *slog.Logger) *desk {
 	return &desk{cfg: cfg, quarantine: q, keeper: k, ledger: l, keys: ks, docs: docs, log: log,
-		wake: make(chan struct{}, 1), busy: map[digest.Digest]bool{}, errs: map[digest.Digest]string{}, left: map[digest.Digest]string{}, changed: make(chan struct{})}
+		wake: make(chan struct{}, 1), busy: map[digest.Digest]bool{}, errs: map[digest.Digest]string{}, left: map[digest.Digest]string{}, changed: make(chan struct{}),
+		back: map[digest.Digest]time.Time{}, backClasses: map[string]time.Time{}}
 }
 
 // formatsIdle is after how long without an inspection the signatures of formats, some hundred megabytes, are dropped.
@@ -382,9 +391,9 @@ func (d *desk) registerOnce(ctx context.Context) (bool, error) {
 	if len(snapshotted) > 0 {
 		return true, d.proposeAgain(ctx, snapshotted)
 	}
-	class, batch, err := d.nextBatch()
-	if err != nil || len(batch) == 0 {
-		return false, err
+	class, batch := d.nextBatch()
+	if len(batch) == 0 {
+		return false, nil
 	}
 	return true, d.registerBatch(ctx, class, batch)
 }
@@ -398,17 +407,29 @@ func (d *desk) freeRegistered() error {
 	return nil
 }
 
-// nextBatch picks the oldest accepted submission and others of its class, within the limits of a batch.
-func (d *desk) nextBatch() (class string, batch []accepted, err error) {
+// nextBatch picks the oldest accepted submission and others of its class, within the limits of a batch. What cannot be
+// read stands back: it holds up nobody else.
+func (d *desk) nextBatch() (class string, batch []accepted) {
+	now := time.Now()
+	over := func(until time.Time) bool { return !now.Before(until) }
+	maps.DeleteFunc(d.back, func(_ digest.Digest, until time.Time) bool { return over(until) })
+	maps.DeleteFunc(d.backClasses, func(_ string, until time.Time) bool { return over(until) })
 	var size int64
 	for _, s := range d.quarantine.List(intake.Filter{Phases: []intake.Phase{intake.Accepted}}) {
+		if !d.back[s.ID].IsZero() {
+			continue
+		}
 		sub, signature, err := d.quarantine.Submission(s.ID)
 		if err != nil {
-			return "", nil, fmt.Errorf("submission %s: %w", s.ID.Hex(), err)
+			d.setBack(s.ID, err)
+			continue
 		}
 		c := sub.Class
 		if c == "" {
 			c = defaultClass
+		}
+		if !d.backClasses[c].IsZero() {
+			continue
 		}
 		if len(batch) == 0 {
 			class = c
@@ -419,14 +440,22 @@ func (d *desk) nextBatch() (class string, batch []accepted, err error) {
 		}
 		state, err := d.quarantine.Load(s.ID)
 		if err != nil {
-			return "", nil, fmt.Errorf("submission %s: %w", s.ID.Hex(), err)
+			d.setBack(s.ID, err)
+			continue
 		}
 		batch = append(batch, accepted{id: s.ID, sub: sub, signature: signature, state: state})
 		if size += n; len(batch) == maxBatchSubmissions {
 			break
 		}
 	}
-	return class, batch, nil
+	return class, batch
+}
+
+// setBack lets a submission wait for another round, and says why where its registrant and the officers see it.
+func (d *desk) setBack(id digest.Digest, err error) {
+	d.back[id] = time.Now().Add(standBack)
+	d.noteError(id, err)
+	d.log.Error("submission cannot be registered now", "submission", id.Hex(), "err", err)
 }
 
 // accepted is a submission on its way into a snapshot.
@@ -443,7 +472,9 @@ func (d *desk) registerBatch(ctx context.Context, class string, batch []accepted
 	err := d.ledger.Await(ctx, nodepb.ReadLevel_LINEARIZABLE)
 	var own *ownRepository
 	if err == nil {
-		own, err = d.keeper.Class(ctx, class)
+		if own, err = d.keeper.Class(ctx, class); err != nil {
+			d.backClasses[class] = time.Now().Add(standBack)
+		}
 	}
 	if err != nil {
 		for _, a := range batch {
@@ -462,7 +493,8 @@ func (d *desk) registerBatch(ctx context.Context, class string, batch []accepted
 			if damaged := d.returnDamaged(a.id, err); damaged {
 				continue
 			}
-			return fmt.Errorf("submission %s: %w", a.id.Hex(), err)
+			d.setBack(a.id, err)
+			continue
 		}
 		roots = append(roots, r...)
 		bodies = append(bodies, a.state.Report)
@@ -473,6 +505,7 @@ func (d *desk) registerBatch(ctx context.Context, class string, batch []accepted
 	}
 	t, err := d.keeper.Snapshot(ctx, own, roots, bodies, time.Now())
 	if err != nil {
+		d.backClasses[class] = time.Now().Add(standBack)
 		for _, a := range ready {
 			d.noteError(a.id, err)
 		}
@@ -581,10 +614,14 @@ func (d *desk) settle(id digest.Digest, o *nodepb.Outcome) error {
 			return nil
 		})
 	}
-	if errors.Is(refusal, registry.ErrUnknownRegistrant) || errors.Is(refusal, registry.ErrSignature) || errors.Is(refusal, registry.ErrTooLarge) {
+	if errors.Is(refusal, registry.ErrUnknownRegistrant) || errors.Is(refusal, registry.ErrSignature) || errors.Is(refusal, registry.ErrTooLarge) || errors.Is(refusal, registry.ErrMalformed) {
+		way := "ask the centre, then hand in again"
+		if errors.Is(refusal, registry.ErrTooLarge) {
+			way = "hand the records in as several submissions"
+		}
 		return d.setState(id, func(s *intake.State) error {
 			s.Phase, s.DecidedBy = intake.Returned, "registry"
-			s.Reasons = []intake.Reason{{Item: o.GetReason(), Record: -1, Text: o.GetDetail(), Way: "ask the centre, then hand in again"}}
+			s.Reasons = []intake.Reason{{Item: o.GetReason(), Record: -1, Text: o.GetDetail(), Way: way}}
 			return nil
 		})
 	}

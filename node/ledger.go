@@ -56,21 +56,60 @@ func (l *ledger) state() *registry.State { return l.fsm.State() }
 // did. It returns when this node has applied them too, or has given up waiting for that. A refusal is an outcome, see
 // [outcomeError]; an error means that nothing is known ([rpc.ErrOutcomeUnknown]) or that nothing was proposed.
 func (l *ledger) Propose(ctx context.Context, commands ...*registrypb.Command) ([]*nodepb.Outcome, error) {
+	var all []*nodepb.Outcome
+	var last uint64
+	for len(commands) > 0 {
+		var part []*registrypb.Command
+		part, commands = cutGroup(commands)
+		if n := proto.Size(part[0]); n > registry.MaxCommandBytes {
+			// No leader admits it, and no message carries it there.
+			err := fmt.Errorf("command of %d bytes, at most %d: %w", n, registry.MaxCommandBytes, registry.ErrTooLarge)
+			all = append(all, &nodepb.Outcome{Reason: rpc.ReasonOf(err), Detail: err.Error()})
+			continue
+		}
+		outcomes, index, err := l.proposePart(ctx, part)
+		if err != nil {
+			return nil, err
+		}
+		all, last = append(all, outcomes...), max(last, index)
+	}
+	if last == 0 {
+		return all, nil // nothing was committed
+	}
+	wait, stop := context.WithTimeout(ctx, 5*time.Second)
+	defer stop()
+	if err := l.raft.WaitApplied(wait, last); err != nil {
+		l.log.Debug("proposal committed, not applied here yet", "index", last, "err", err)
+	}
+	return all, nil
+}
+
+// cutGroup takes the first commands that go together into one call and one entry: within the limits of a group, and one
+// above the limit of a command alone.
+func cutGroup(commands []*registrypb.Command) (group, rest []*registrypb.Command) {
+	size := 0
+	for i, c := range commands {
+		n := proto.Size(c)
+		size += n
+		if i > 0 && (i == maxGroupCommands || size > maxGroupBytes || n > registry.MaxCommandBytes) {
+			return commands[:i], commands[i:]
+		}
+		if n > registry.MaxCommandBytes {
+			return commands[:1], commands[1:]
+		}
+	}
+	return commands, nil
+}
+
+// proposePart proposes here, or else at the leader.
+func (l *ledger) proposePart(ctx context.Context, commands []*registrypb.Command) ([]*nodepb.Outcome, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
 	outcomes, index, err := l.proposeHere(ctx, commands)
 	if errors.Is(err, consensus.ErrNotLeader) {
-		outcomes, index, err = l.forward(ctx, commands)
+		return l.forward(ctx, commands)
 	}
-	if err != nil {
-		return nil, err
-	}
-	wait, stop := context.WithTimeout(ctx, 5*time.Second)
-	defer stop()
-	if err := l.raft.WaitApplied(wait, index); err != nil {
-		l.log.Debug("proposal committed, not applied here yet", "index", index, "err", err)
-	}
-	return outcomes, nil
+	return outcomes, index, err
 }
 
 // ProposeOne is [ledger.Propose] of one command whose refusal is an error.

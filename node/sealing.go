@@ -1,17 +1,25 @@
 package node
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math"
 	"path"
 	"strconv"
+	"strings"
 
 	"filippo.io/age"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"dengbei/chunkstore/archive"
 	"dengbei/chunkstore/digest"
 	"dengbei/node/identity"
+	"dengbei/node/rpc"
 	"dengbei/registry"
 	"dengbei/registry/intake"
 	"dengbei/registry/registrypb"
@@ -23,6 +31,14 @@ import (
 type hiddenValues struct {
 	Seed   []byte            `json:"seed"`
 	Fields map[string]string `json:"fields"` // by field name
+}
+
+func (h hiddenValues) encode() ([]byte, error) {
+	b, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("hidden fields: %w", err)
+	}
+	return b, nil
 }
 
 func hiddenFields() []tlog.FieldID {
@@ -49,8 +65,12 @@ func (h hiddenValues) digests() ([][]byte, error) {
 	return out, nil
 }
 
+// openHidden opens sealed fields; without keys nothing opens.
 func (k *keys) openHidden(sealed []byte) (hiddenValues, error) {
 	var h hiddenValues
+	if k == nil {
+		return h, rpc.ErrDenied
+	}
 	b, err := k.Unseal(sealed)
 	if err != nil {
 		return h, err
@@ -157,22 +177,18 @@ func (d *desk) prepareRecord(a *accepted, ordinal int, registrantName string, re
 	if err != nil {
 		return nil, err
 	}
-	var size int64
-	for _, f := range rec.Files {
-		size += f.SizeBytes
-	}
 	hidden := hiddenValues{Seed: hiddenSeed, Fields: map[string]string{
-		tlog.FieldRegistrant.String():     a.sub.Registrant + " " + registrantName,
+		tlog.FieldRegistrant.String():     hiddenRegistrant(a.sub.Registrant, registrantName),
 		tlog.FieldTitle.String():          rec.Title,
-		tlog.FieldPayload.String():        fmt.Sprintf("%d.%d", size, len(rec.Files)),
+		tlog.FieldPayload.String():        hiddenPayload(rec),
 		tlog.FieldManifestSHA256.String(): bag.ManifestSHA256.Hex(),
 		tlog.FieldManifestSM3.String():    bag.ManifestSM3.Hex(),
 		tlog.FieldReport.String():         a.state.Report.Hex(),
 		tlog.FieldMetadata.String():       description.Hex(),
 	}}
-	plain, err := json.Marshal(hidden)
+	plain, err := hidden.encode()
 	if err != nil {
-		return nil, fmt.Errorf("hidden fields: %w", err)
+		return nil, err
 	}
 	n := &registrypb.NewRecord{OpenSeed: openSeed, Path: bagPath(a.id, ordinal)[1:]}
 	if n.Sealed, err = identity.Seal(plain, recipients...); err != nil {
@@ -186,4 +202,58 @@ func (d *desk) prepareRecord(a *accepted, ordinal int, registrantName string, re
 		return nil, err
 	}
 	return n, nil
+}
+
+func hiddenRegistrant(id, name string) string { return id + " " + name }
+
+func hiddenPayload(rec *intake.Record) string {
+	var size int64
+	for _, f := range rec.Files {
+		size += f.SizeBytes
+	}
+	return fmt.Sprintf("%d.%d", size, len(rec.Files))
+}
+
+// commandReserve is room in a registration for all but its records: the manifest, names, a signature.
+const commandReserve = 4 << 10
+
+// fitting returns how many of a submission's first records fit into one registration, which is one command. Lengths are
+// all that counts, so digests and signatures are made up.
+func fitting(sub *intake.Submission, registrantName string, recipients []age.Recipient) (int, error) {
+	header, err := identity.Seal(nil, recipients...)
+	if err != nil {
+		return 0, err
+	}
+	hidden := hiddenValues{Seed: make([]byte, tlog.SeedSize), Fields: map[string]string{}}
+	sum := strings.Repeat("0", 2*sha256.Size)
+	for _, id := range hiddenFields() {
+		hidden.Fields[id.String()] = sum
+	}
+	hidden.Fields[tlog.FieldRegistrant.String()] = hiddenRegistrant(sub.Registrant, registrantName)
+	n := &registrypb.NewRecord{
+		OpenSeed: make([]byte, tlog.SeedSize), Report: make([]byte, sha256.Size), ReportBytes: math.MaxUint64,
+		DecisionSignature: strings.Repeat("0", base64.StdEncoding.EncodedLen(ed25519.SignatureSize)),
+	}
+	if n.Hidden, err = hidden.digests(); err != nil {
+		return 0, err
+	}
+	left := registry.MaxCommandBytes - commandReserve
+	for i := range sub.Records {
+		rec := &sub.Records[i]
+		hidden.Fields[tlog.FieldTitle.String()] = rec.Title
+		hidden.Fields[tlog.FieldPayload.String()] = hiddenPayload(rec)
+		plain, err := hidden.encode()
+		if err != nil {
+			return 0, err
+		}
+		n.Sealed, n.Path, n.Title = make([]byte, len(header)+len(plain)), bagPath(digest.Of(nil), i)[1:], ""
+		if rec.Opening == intake.OpeningOpen {
+			n.Title = rec.Title
+		}
+		size := proto.Size(n)
+		if left -= size + 1 + protowire.SizeVarint(uint64(size)); left < 0 {
+			return i, nil
+		}
+	}
+	return len(sub.Records), nil
 }

@@ -161,6 +161,21 @@ func (s submissionsService) admit(ctx context.Context, sub *intake.Submission, s
 		!ed25519.Verify(registrant.GetPublicKey(), registry.SubmissionStatement(id.Bytes()), signature) {
 		return id, fmt.Errorf("submission %s by %s: %w", id.Hex(), sub.Registrant, registry.ErrSignature)
 	}
+	recipients, err := readers(n.ledger.state(), n.cfg.Centre)
+	if err != nil {
+		return id, err
+	}
+	if len(recipients) == 0 {
+		return id, nil // a replica that does not know its own members yet; the registration will tell
+	}
+	fit, err := fitting(sub, registrant.GetName(), recipients)
+	if err != nil {
+		return id, err
+	}
+	if fit < len(sub.Records) {
+		return id, &intake.RuleError{Rule: intake.RuleCount, Item: "records", What: fmt.Sprintf("%d records are more than one registration holds", len(sub.Records)),
+			Way: fmt.Sprintf("hand in at most %d of them as one submission", fit)}
+	}
 	return id, nil
 }
 
