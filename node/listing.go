@@ -67,6 +67,9 @@ func (s recordsService) List(ctx context.Context, req *nodepb.ListRecordsRequest
 	if caller := rpc.CallerOf(ctx).Subject; caller.Has(identity.Registrant) {
 		filter.Registrant = registrantOf(caller)
 	}
+	if err := n.maySearch(rpc.CallerOf(ctx).Subject, req.GetText()); err != nil {
+		return nil, err
+	}
 	const most = 1000
 	if filter.Limit > most {
 		return nil, fmt.Errorf("at most %d records in one answer: %w", most, rpc.ErrInvalid)
@@ -81,11 +84,20 @@ func (s recordsService) List(ctx context.Context, req *nodepb.ListRecordsRequest
 		if err != nil {
 			return nil, err
 		}
-		v, err := s.view(rec)
+		v, err := s.view(ctx, rec)
 		if err != nil {
 			return nil, err
 		}
 		reply.Records = append(reply.Records, v)
 	}
 	return reply, nil
+}
+
+// maySearch keeps people of other centres from finding out by search what they may not read: the catalogue knows every
+// title that this node can open.
+func (n *Node) maySearch(caller identity.Subject, text string) error {
+	if text == "" || caller.Has(identity.Registrant) || caller.Code == n.cfg.Centre || registry.Supervises(caller.Code, n.cfg.Centre) {
+		return nil
+	}
+	return fmt.Errorf("%s searches titles at centre %s, not at %s: %w", caller, caller.Code, n.cfg.Centre, rpc.ErrDenied)
 }

@@ -677,19 +677,31 @@ func (s recordsService) find(ctx context.Context, req *nodepb.ShowRecordRequest)
 	return rec, nil
 }
 
+// opener returns what opens the hidden fields of a record for a caller: this node's keys for its own people, for those of
+// the centres above the record's, and for the registrant itself; nothing for others, who learn what their own centre
+// could tell them.
+func (n *Node) opener(caller identity.Subject, rec *registrypb.Record) *keys {
+	own := caller.Has(identity.Registrant) && rec.GetRegistrant() == registrantOf(caller)
+	officer := !caller.Has(identity.Registrant) && (caller.Code == n.cfg.Centre || caller.Code == rec.GetAuthority() || registry.Supervises(caller.Code, rec.GetAuthority()))
+	if own || officer {
+		return n.keys
+	}
+	return nil
+}
+
 // Show returns a record with its copies.
 func (s recordsService) Show(ctx context.Context, req *nodepb.ShowRecordRequest) (*nodepb.Record, error) {
 	rec, err := s.find(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	return s.view(rec)
+	return s.view(ctx, rec)
 }
 
-func (s recordsService) view(rec *registrypb.Record) (*nodepb.Record, error) {
+func (s recordsService) view(ctx context.Context, rec *registrypb.Record) (*nodepb.Record, error) {
 	state := s.n.ledger.state()
 	v := &nodepb.Record{Record: rec, AppliedIndex: state.Applied()}
-	v.Title, v.Files, v.SizeBytes = titleOf(s.n.keys, rec)
+	v.Title, v.Files, v.SizeBytes = titleOf(s.n.opener(rpc.CallerOf(ctx).Subject, rec), rec)
 	if owner, err := state.Member(rec.GetAuthority()); err == nil {
 		v.Copies = append(v.Copies, &nodepb.Copy{
 			Centre: owner.GetCode(), ServerId: registry.MemberID(owner), Owner: true, VerifiedAtMillis: rec.GetRegisteredAtMillis(), Domain: owner.GetDomain(),
@@ -720,7 +732,7 @@ func (s recordsService) Certificate(ctx context.Context, req *nodepb.ShowRecordR
 	if err != nil {
 		return nil, err
 	}
-	b, _, err := certificateOf(s.n.ledger.state(), s.n.keys, rec)
+	b, _, err := certificateOf(s.n.ledger.state(), s.n.opener(rpc.CallerOf(ctx).Subject, rec), rec)
 	if err != nil {
 		return nil, err
 	}
