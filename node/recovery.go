@@ -151,6 +151,7 @@ func (n *Node) Recover(ctx context.Context, secret identity.Secret, tell func(ph
 	if err := r.keys(secret); err != nil {
 		return nil, err
 	}
+	n.catalogue.Refill() // it was filled without the old sealing keys
 	repos, err := n.ledger.state().Repositories(n.cfg.Centre)
 	if err != nil {
 		return nil, err

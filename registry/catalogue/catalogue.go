@@ -57,6 +57,7 @@ type Catalogue struct {
 	write *sql.DB // one connection
 	read  *sql.DB
 	opts  Options
+	anew  chan struct{} // a value: the follower is to begin anew
 }
 
 // schemaVersion changes when the tables do; a file of another version is filled anew.
@@ -109,7 +110,7 @@ func remove(path string) error {
 }
 
 func open(path string, opts Options) (*Catalogue, error) {
-	c := &Catalogue{opts: opts}
+	c := &Catalogue{opts: opts, anew: make(chan struct{}, 1)}
 	var err error
 	if c.write, err = sql.Open("sqlite", dsn(path, "")); err != nil {
 		return nil, err

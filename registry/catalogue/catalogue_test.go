@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -253,6 +255,36 @@ func TestFollow(t *testing.T) {
 	<-seen
 	src.add("二")
 	<-seen
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("Follow: %v; want context.Canceled", err)
+	}
+}
+
+func TestRefillReadsWhatCanBeUnsealedNow(t *testing.T) {
+	src := newRecords("", "")
+	var keys atomic.Bool
+	c := openTest(t, filepath.Join(t.TempDir(), "catalogue.db"), Options{Unseal: func(*registrypb.Record) (Details, bool) {
+		return Details{Title: "密封的题名"}, keys.Load()
+	}})
+	catchUp(t, c, src, 2)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Follow(ctx, src) }()
+	keys.Store(true)
+	c.Refill()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(10 * time.Second); ; {
+		if got := seqs(t, c, Filter{Text: "密封"}); got == "[1 0]" {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("the titles that can be unsealed now are not found")
+		}
+	}
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("Follow: %v; want context.Canceled", err)

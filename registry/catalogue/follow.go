@@ -59,7 +59,21 @@ func (c *Catalogue) Follow(ctx context.Context, src Source) error {
 		case <-ctx.Done():
 			return fmt.Errorf("follow the registry: %w", ctx.Err())
 		case <-changed:
+		case <-c.anew:
+			if err := c.reset(); err != nil {
+				c.Refill()
+				return fmt.Errorf("empty the catalogue: %w", err)
+			}
 		}
+	}
+}
+
+// Refill has the follower empty the catalogue and fill it again, because more records can be unsealed than when it was
+// filled.
+func (c *Catalogue) Refill() {
+	select {
+	case c.anew <- struct{}{}:
+	default: // asked for already
 	}
 }
 
