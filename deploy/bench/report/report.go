@@ -1,4 +1,5 @@
-// Package report is what the programs below deploy/bench have in common: their flags and the form of their results.
+// Package report is what the programs below deploy/bench have in common: how they start and end, how they measure
+// processes, their own and those of peers, and the form of their results.
 //
 // Every program takes --quick (the whole run within 60 seconds, on less data) and --json, which prints one object:
 //
