@@ -6,22 +6,18 @@
 // It prints how long the table takes to be built and how much memory, how long opening takes once it is there, resident
 // memory after opening and after a million look-ups, and the time of one look-up of a blob that is there and of one that
 // is not, with the table in the system's cache. The same with everything in memory, and stock restic's reading of the same
-// index, stand beside it as peers.
+// index, stand beside it as peers. Other programs cannot read such a repository.
 package main
 
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"dengbei/deploy/bench/report"
@@ -30,7 +26,7 @@ import (
 const (
 	password = "bench"
 
-	childVariable = "DENGBEI_BENCH_INDEX" // has a process measure one thing and print it
+	million = 1_000_000
 
 	goalOpen     = 2 * time.Second
 	goalResident = 300 << 20
@@ -39,32 +35,23 @@ const (
 
 type flags struct {
 	report.Flags
-	blobs  int
-	restic string
-	dir    string
+	blobs   int
+	lookups int
+	restic  string
+	dir     string
 }
 
 func main() {
-	if os.Getenv(childVariable) != "" {
-		if err := child(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, "index:", err)
-			os.Exit(1)
-		}
-		return
-	}
 	var f flags
 	f.Register(flag.CommandLine)
 	flag.IntVar(&f.blobs, "blobs", 0, "how many `blobs`; by default 10,000,000, with --quick 1,000,000")
+	flag.IntVar(&f.lookups, "lookups", million, "how many `look-ups` of each kind")
 	flag.StringVar(&f.restic, "restic", "restic", "restic's `program`")
 	flag.StringVar(&f.dir, "dir", "", "`directory` for repository and table; by default a temporary one")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, &f); err != nil {
-		fmt.Fprintln(os.Stderr, "index:", err)
-		stop()
-		os.Exit(1)
-	}
+	report.Main("index", func(ctx context.Context) error {
+		flag.Parse()
+		return run(ctx, &f)
+	}, children)
 }
 
 func run(ctx context.Context, f *flags) error {
@@ -81,7 +68,7 @@ func run(ctx context.Context, f *flags) error {
 	defer os.RemoveAll(dir)
 	r := report.New("index")
 	r.SetQuick(f.Quick)
-	s := setup{Repo: filepath.Join(dir, "repository"), Cache: filepath.Join(dir, "cache"), Blobs: f.blobs}
+	s := setup{Repo: filepath.Join(dir, "repository"), Cache: filepath.Join(dir, "cache"), Blobs: f.blobs, Lookups: max(1, f.lookups)}
 	began := time.Now()
 	if err := s.write(ctx); err != nil {
 		return fmt.Errorf("write the index: %w", err)
@@ -102,7 +89,7 @@ func run(ctx context.Context, f *flags) error {
 			info = st.Size()
 		}
 	}
-	r.Note("the table takes %.1f MiB on disk", mib(info))
+	r.Note("the table takes %.1f MiB on disk", report.MiB(info))
 	memory, err := s.child(ctx, "memory")
 	if err != nil {
 		return err
@@ -112,23 +99,32 @@ func run(ctx context.Context, f *flags) error {
 		r.Add(report.Row{Name: name, Unit: unit, Ours: ours, Peer: peer, PeerName: peerName, Ratio: peer / ours})
 	}
 	beside("build the table: time", "s", built.OpenSeconds, memory.OpenSeconds, ram)
-	beside("build the table: peak memory", "MiB", mib(built.Peak), mib(memory.Peak), ram)
+	beside("build the table: peak memory", "MiB", report.MiB(built.Peak), report.MiB(memory.Peak), ram)
 	beside("open: time", "s", open.OpenSeconds, memory.OpenSeconds, ram)
-	beside("open: resident memory", "MiB", mib(open.ResidentOpen), mib(memory.ResidentOpen), ram)
-	beside("open: peak memory", "MiB", mib(open.PeakOpen), mib(memory.PeakOpen), ram)
-	beside("after a million look-ups: resident memory", "MiB", mib(open.Resident), mib(memory.Resident), ram)
-	beside("after a million look-ups: peak memory", "MiB", mib(open.Peak), mib(memory.Peak), ram)
+	beside("open: resident memory", "MiB", report.MiB(open.ResidentOpen), report.MiB(memory.ResidentOpen), ram)
+	beside("open: peak memory", "MiB", report.MiB(open.PeakOpen), report.MiB(memory.PeakOpen), ram)
+	after := "after a million look-ups"
+	if s.Lookups != million {
+		after = fmt.Sprintf("after %d look-ups", s.Lookups)
+	}
+	beside(after+": resident memory", "MiB", report.MiB(open.Resident), report.MiB(memory.Resident), ram)
+	beside(after+": peak memory", "MiB", report.MiB(open.Peak), report.MiB(memory.Peak), ram)
 	beside("look-up of a blob that is there: median", "µs", open.Present.Median, memory.Present.Median, ram)
 	beside("look-up of a blob that is there: p99", "µs", open.Present.P99, memory.Present.P99, ram)
 	beside("look-up of a blob that is not there: median", "µs", open.Absent.Median, memory.Absent.Median, ram)
 	beside("look-up of a blob that is not there: p99", "µs", open.Absent.P99, memory.Absent.P99, ram)
 	beside("place of a blob: median", "µs", open.Place.Median, memory.Place.Median, ram)
 	beside("place of a blob: p99", "µs", open.Place.P99, memory.Place.P99, ram)
-	if err := s.restic(ctx, f.restic, func(version string, seconds float64, peak int64) {
-		beside("open and look one blob up, whole process: time", "s", open.ProcessSeconds, seconds, version)
-		beside("open and look one blob up, whole process: peak memory", "MiB", mib(open.PeakOpen), mib(peak), version)
-	}); err != nil {
-		r.Note("restic was not measured: %v", err)
+	peer, err := report.FindPeer(ctx, "restic", f.restic, "version")
+	var theirs report.Cost
+	if err == nil {
+		theirs, err = s.restic(ctx, peer)
+	}
+	if err != nil {
+		r.NotCompared("restic", err)
+	} else {
+		beside("open and look one blob up, whole process: time", "s", open.ProcessSeconds, theirs.Wall.Seconds(), peer.Version)
+		beside("open and look one blob up, whole process: peak memory", "MiB", report.MiB(open.PeakOpen), report.MiB(theirs.PeakBytes), peer.Version)
 	}
 	r.Note("goals: open ≤ %v: %s; resident ≤ %d MiB: %s; look-up ≤ %v median: %s", goalOpen,
 		verdict(open.OpenSeconds <= goalOpen.Seconds()), goalResident>>20, verdict(open.Resident <= goalResident), goalLookup,
@@ -143,78 +139,26 @@ func verdict(ok bool) string {
 	return "MISSED"
 }
 
-func mib(n int64) float64 { return float64(n) / (1 << 20) }
-
 // child measures one thing in a process of its own.
 func (s *setup) child(ctx context.Context, what string) (*result, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
 	s.Measure = what
-	arg, err := json.Marshal(s)
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, exe)
-	cmd.Env = append(os.Environ(), childVariable+"="+string(arg))
-	cmd.Stderr = os.Stderr
-	began := time.Now()
-	out, err := cmd.Output()
+	r, cost, err := children.Run(ctx, *s)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	var r result
-	if err := json.Unmarshal(out, &r); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	r.ProcessSeconds = r.UntilFirst + max(0, time.Since(began).Seconds()-r.Seconds) // with the start of the process
-	return &r, nil
+	r.ProcessSeconds = r.UntilFirst + max(0, cost.Wall.Seconds()-r.Seconds) // with the start of the process
+	return r, nil
 }
 
 // restic has stock restic look up a blob that is not there, for which it reads the whole index.
-func (s *setup) restic(ctx context.Context, program string, found func(version string, seconds float64, peak int64)) error {
-	version, err := exec.CommandContext(ctx, program, "version").Output()
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, program, "-r", s.Repo, "--no-cache", "--no-lock", "cat", "blob", strings.Repeat("ab", 32))
+func (s *setup) restic(ctx context.Context, peer report.Peer) (report.Cost, error) {
+	cmd := exec.CommandContext(ctx, peer.Path, "-r", s.Repo, "--no-cache", "--no-lock", "cat", "blob", strings.Repeat("ab", 32))
 	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	began := time.Now()
-	err = cmd.Run()
-	seconds := time.Since(began).Seconds()
+	cost, err := report.Measure(cmd)
 	if !strings.Contains(stderr.String(), "not found") { // that is the answer we want
-		return fmt.Errorf("restic cat blob: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
+		return cost, fmt.Errorf("restic cat blob: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return fmt.Errorf("no resource usage on this system")
-	}
-	words := strings.Fields(string(version))
-	found(strings.Join(words[:min(2, len(words))], " "), seconds, usage.Maxrss<<10)
-	return nil
-}
-
-// memory returns resident memory now and at its peak, in bytes.
-func memory() (now, peak int64, err error) {
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0, 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		words := strings.Fields(line)
-		if len(words) < 2 {
-			continue
-		}
-		n, _ := strconv.ParseInt(words[1], 10, 64)
-		switch words[0] {
-		case "VmRSS:":
-			now = n << 10
-		case "VmHWM:":
-			peak = n << 10
-		}
-	}
-	return now, peak, nil
+	return cost, nil
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"time"
@@ -15,13 +13,12 @@ import (
 
 	"dengbei/chunkstore"
 	"dengbei/chunkstore/repository"
+	"dengbei/deploy/bench/report"
 )
 
 const (
 	blobsPerFile = 50_000 // stock restic's
 	blobsPerPack = 16     // of 1 MiB in packs of 16 MiB
-
-	lookups = 1_000_000
 )
 
 // setup is what a measurement needs to know.
@@ -29,6 +26,7 @@ type setup struct {
 	Measure     string // "build", "open" or "memory"
 	Repo, Cache string
 	Blobs       int
+	Lookups     int // of each kind
 }
 
 // result is what a measuring process prints. Times of look-ups are in microseconds, memory in bytes.
@@ -93,17 +91,15 @@ func (s *setup) indexFile(n int) *repository.IndexFile {
 	return f
 }
 
-// child measures what the environment asks for and prints it.
-func child(ctx context.Context) error {
+var children = report.Child[setup, *result](measure)
+
+// measure measures what s asks for, in a process of its own.
+func measure(ctx context.Context, s setup) (*result, error) {
 	began := time.Now()
-	var s setup
-	if err := json.Unmarshal([]byte(os.Getenv(childVariable)), &s); err != nil {
-		return err
-	}
-	var out result
+	out := new(result)
 	files, err := chunkstore.Open(s.Repo)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	o := repository.Options{CacheDir: s.Cache}
 	if s.Measure == "memory" {
@@ -112,33 +108,33 @@ func child(ctx context.Context) error {
 	start := time.Now()
 	r, err := repository.Open(ctx, files, password, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	out.OpenSeconds = time.Since(start).Seconds()
 	if err := r.TableErr(); err != nil {
-		return err
+		return nil, err
 	}
 	if r.Has(repository.DataBlob, blobID(s.Blobs)) || len(r.Unreadable()) != 0 {
-		return fmt.Errorf("a blob is found that was never written, or index files are not read: %v", r.Unreadable())
+		return nil, fmt.Errorf("a blob is found that was never written, or index files are not read: %v", r.Unreadable())
 	}
 	out.UntilFirst = time.Since(began).Seconds()
-	if out.ResidentOpen, out.PeakOpen, err = memory(); err != nil {
-		return err
+	if out.ResidentOpen, out.PeakOpen, err = report.Memory(); err != nil {
+		return nil, err
 	}
 	if s.Measure != "build" {
-		if err := out.lookUp(r, s.Blobs); err != nil {
-			return err
+		if err := out.lookUp(r, s.Blobs, s.Lookups); err != nil {
+			return nil, err
 		}
 	}
-	if out.Resident, out.Peak, err = memory(); err != nil {
-		return err
+	if out.Resident, out.Peak, err = report.Memory(); err != nil {
+		return nil, err
 	}
 	out.Seconds = time.Since(began).Seconds()
-	return json.NewEncoder(os.Stdout).Encode(out)
+	return out, nil
 }
 
-// lookUp times a million look-ups each.
-func (out *result) lookUp(r *repository.Repository, blobs int) error {
+// lookUp times so many look-ups of each kind.
+func (out *result) lookUp(r *repository.Repository, blobs, lookups int) error {
 	step := 1_000_003 // goes all over the blobs; a prime
 	times := make([]uint32, 0, lookups)
 	measure := func(first, step, n int, look func(repository.ID) bool) (latency, error) {

@@ -3,18 +3,16 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"dengbei/chunkstore"
 	"dengbei/chunkstore/repository"
 	"dengbei/chunkstore/restore"
+	"dengbei/deploy/bench/report"
 )
 
 const password = "correct horse"
@@ -28,40 +26,19 @@ const (
 	dataEvery   = 20
 )
 
-func child(ctx context.Context, text string) error {
-	var t task
-	if err := json.Unmarshal([]byte(text), &t); err != nil {
-		return err
-	}
-	var err error
-	if t.Do == "make" {
-		err = makeRepository(ctx, t)
-	} else {
-		err = restoreOnce(ctx, t)
-	}
-	if err != nil {
-		return err
-	}
-	peak, err := peakMiB()
-	if err != nil {
-		return err
-	}
-	return json.NewEncoder(os.Stdout).Encode(cost{MiB: peak})
-}
+var children = report.Child[task, float64](do)
 
-// peakMiB returns the largest resident memory of this process so far.
-func peakMiB() (float64, error) {
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
+// do does a task. It returns the largest resident memory of the process in MiB.
+func do(ctx context.Context, t task) (float64, error) {
+	do := restoreOnce
+	if t.Do == "make" {
+		do = makeRepository
+	}
+	if err := do(ctx, t); err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmHWM:" {
-			kib, err := strconv.ParseFloat(f[1], 64)
-			return kib / 1024, err
-		}
-	}
-	return 0, fmt.Errorf("the system does not tell VmHWM")
+	_, peak, err := report.Memory()
+	return report.MiB(peak), err
 }
 
 func restoreOnce(ctx context.Context, t task) error {

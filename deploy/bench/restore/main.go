@@ -11,17 +11,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"dengbei/deploy/bench/report"
 )
@@ -32,27 +29,21 @@ const limitMiB = 400
 type flags struct {
 	report.Flags
 	restic, dir string
+	files       int
+	mib         int64
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	var err error
-	if task := os.Getenv(taskVariable); task != "" {
-		err = child(ctx, task)
-	} else {
-		var f flags
-		f.Flags.Register(flag.CommandLine)
-		flag.StringVar(&f.restic, "restic", "restic", "stock restic's `program`")
-		flag.StringVar(&f.dir, "dir", "", "`directory` for repositories and what is restored; by default a temporary one")
+	var f flags
+	f.Flags.Register(flag.CommandLine)
+	flag.StringVar(&f.restic, "restic", "restic", "stock restic's `program`")
+	flag.StringVar(&f.dir, "dir", "", "`directory` for repositories and what is restored; by default a temporary one")
+	flag.IntVar(&f.files, "files", 0, "how `many` files; by default 200,000, with --quick 20,000")
+	flag.Int64Var(&f.mib, "size", 0, "`MiB` of the large file; by default 20480, with --quick 2048")
+	report.Main("restore", func(ctx context.Context) error {
 		flag.Parse()
-		err = run(ctx, &f)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "restore:", err)
-		stop()
-		os.Exit(1)
-	}
+		return run(ctx, &f)
+	}, children)
 }
 
 // input is a repository that is restored.
@@ -64,20 +55,40 @@ type input struct {
 	Sparse    bool
 }
 
-func inputs(quick bool) []input {
-	if quick {
-		return []input{
-			{Name: "20,000 files", Files: 20_000, FileBytes: 2 << 10},
-			{Name: "sparse file of 2 GiB", HugeBytes: 2 << 30, Sparse: true},
+func inputs(f *flags) []input {
+	files, mib := f.files, f.mib
+	if files == 0 {
+		files = 200_000
+		if f.Quick {
+			files = 20_000
 		}
 	}
+	if mib == 0 {
+		mib = 20 << 10
+		if f.Quick {
+			mib = 2 << 10
+		}
+	}
+	size := fmt.Sprintf("%d MiB", mib)
+	if mib%1024 == 0 {
+		size = fmt.Sprintf("%d GiB", mib/1024)
+	}
 	return []input{
-		{Name: "200,000 files", Files: 200_000, FileBytes: 2 << 10},
-		{Name: "sparse file of 20 GiB", HugeBytes: 20 << 30, Sparse: true},
+		{Name: thousands(files) + " files", Files: files, FileBytes: 2 << 10},
+		{Name: "sparse file of " + size, HugeBytes: mib << 20, Sparse: true},
 	}
 }
 
-// cost is what a process needed.
+// thousands writes n with a comma before every three digits.
+func thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// cost is what a restore needed.
 type cost struct {
 	Seconds, CPU, MiB float64
 }
@@ -90,12 +101,12 @@ func run(ctx context.Context, f *flags) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	out := report.New("restore")
 	out.SetQuick(f.Quick)
-	version := resticVersion(ctx, f.restic)
-	if version == "" {
-		out.Note("%s is not there: nothing is compared", f.restic)
+	peer, absent := report.FindPeer(ctx, "restic", f.restic, "version")
+	if absent != nil {
+		out.NotCompared("restic", absent)
 	}
 	var over error
-	for i, in := range inputs(f.Quick) {
+	for i, in := range inputs(f) {
 		repo := filepath.Join(dir, fmt.Sprint("repo", i))
 		if _, err := self(ctx, task{Do: "make", Repo: repo, Input: in}); err != nil {
 			return err
@@ -108,15 +119,15 @@ func run(ctx context.Context, f *flags) (err error) {
 			over = errors.Join(over, fmt.Errorf("%s: %.0f MiB, more than %d", in.Name, ours.MiB, limitMiB))
 		}
 		var theirs *cost
-		if version != "" {
-			if theirs, err = stock(ctx, f.restic, repo, filepath.Join(dir, fmt.Sprint("restic", i)), in); err != nil {
+		if absent == nil {
+			if theirs, err = stock(ctx, peer, repo, filepath.Join(dir, fmt.Sprint("restic", i)), in); err != nil {
 				return err
 			}
 			if theirs == nil {
-				out.Note("%s: %s has no --sparse and was not run", in.Name, version)
+				out.Note("%s: %s has no --sparse and was not run", in.Name, peer.Version)
 			}
 		}
-		addRows(out, in.Name, version, ours, theirs)
+		addRows(out, in.Name, peer.Version, ours, theirs)
 	}
 	return errors.Join(out.Print(os.Stdout, f.JSON), over)
 }
@@ -139,9 +150,6 @@ func addRows(out *report.Report, name, version string, ours, theirs *cost) {
 	}
 }
 
-// taskVariable, set in the environment, makes this program one of its own children.
-const taskVariable = "DENGBEI_BENCH_RESTORE"
-
 // task is what a child does: make a repository, or restore one.
 type task struct {
 	Do           string
@@ -151,60 +159,28 @@ type task struct {
 
 // self runs a task in a process of its own, so that its memory is its own.
 func self(ctx context.Context, t task) (*cost, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	text, err := json.Marshal(t)
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, program)
-	cmd.Env = append(os.Environ(), taskVariable+"="+string(text))
-	cmd.Stderr = os.Stderr
-	start := time.Now()
-	b, err := cmd.Output()
+	peakMiB, c, err := children.Run(ctx, t)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", t.Do, t.Input.Name, err)
 	}
-	c := &cost{}
-	if err := json.Unmarshal(b, c); err != nil {
-		return nil, fmt.Errorf("%s %s: %w", t.Do, t.Input.Name, err)
-	}
-	c.Seconds, c.CPU = time.Since(start).Seconds(), cpuSeconds(cmd.ProcessState)
-	return c, nil
-}
-
-func cpuSeconds(s *os.ProcessState) float64 { return (s.UserTime() + s.SystemTime()).Seconds() }
-
-func resticVersion(ctx context.Context, program string) string {
-	b, err := exec.CommandContext(ctx, program, "version").Output()
-	words := strings.Fields(string(b))
-	if err != nil || len(words) < 2 {
-		return ""
-	}
-	return words[0] + " " + words[1]
+	return &cost{c.Wall.Seconds(), c.CPU.Seconds(), peakMiB}, nil
 }
 
 // stock restores with restic. It returns nil if this restic cannot make holes and would have to.
-func stock(ctx context.Context, program, repo, target string, in input) (*cost, error) {
+func stock(ctx context.Context, restic report.Peer, repo, target string, in input) (*cost, error) {
 	args := []string{"-q", "--no-cache", "-r", repo, "restore", "latest", "--target", target}
 	if in.Sparse {
-		help, _ := exec.CommandContext(ctx, program, "restore", "--help").CombinedOutput()
+		help, _ := exec.CommandContext(ctx, restic.Path, "restore", "--help").CombinedOutput()
 		if !strings.Contains(string(help), "--sparse") {
 			return nil, nil
 		}
 		args = append(args, "--sparse")
 	}
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.CommandContext(ctx, restic.Path, args...)
 	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password)
-	start := time.Now()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("restic: %w: %s", err, out)
+	c, err := report.Measure(cmd)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", restic.Version, err)
 	}
-	c := &cost{Seconds: time.Since(start).Seconds(), CPU: cpuSeconds(cmd.ProcessState)}
-	if use, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		c.MiB = float64(use.Maxrss) / 1024
-	}
-	return c, nil
+	return &cost{c.Wall.Seconds(), c.CPU.Seconds(), report.MiB(c.PeakBytes)}, nil
 }
