@@ -3,6 +3,8 @@
 //
 //	go run ./deploy/bench/backup [--quick] [--json] [--restic PROGRAM] [--borg PROGRAM] [--kopia PROGRAM]
 //
+// A peer that is not there is not compared with, and a note says so.
+//
 // Every figure is of a whole process: start, keys and index included. Sources are in the system's cache; repositories are
 // taken out of it before they are restored or checked. Rates are of the corpus' size. A ratio above 1 says
 // that dengbei is faster, or needs less.
@@ -10,15 +12,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -43,16 +44,12 @@ func main() {
 	flag.StringVar(&f.ours, "dengbei", "", "our `program`; by default it is built from this tree")
 	flag.StringVar(&f.dir, "dir", "", "`directory` for corpora and repositories; by default a temporary one")
 	flag.IntVar(&f.rounds, "rounds", 0, "how often everything is run; by default 3, with --quick 1")
-	flag.Int64Var(&f.mib, "size", 0, "`MiB` of each corpus; by default 1024, with --quick 48")
+	flag.Int64Var(&f.mib, "size", 0, "`MiB` of each corpus; by default 1024, with --quick 16")
 	flag.StringVar(&f.only, "corpus", "", "only the corpus whose `name` begins so")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, &f); err != nil {
-		fmt.Fprintln(os.Stderr, "backup:", err)
-		stop()
-		os.Exit(1)
-	}
+	report.Main("backup", func(ctx context.Context) error {
+		flag.Parse()
+		return run(ctx, &f)
+	}, nil)
 }
 
 func run(ctx context.Context, f *flags) (err error) {
@@ -65,7 +62,7 @@ func run(ctx context.Context, f *flags) (err error) {
 	if f.mib == 0 {
 		f.mib = 1024
 		if f.Quick {
-			f.mib = 48
+			f.mib = 16
 		}
 	}
 	dir, err := os.MkdirTemp(f.dir, "dengbei-bench-")
@@ -86,7 +83,9 @@ func run(ctx context.Context, f *flags) (err error) {
 	if err := os.Mkdir(state, 0o700); err != nil {
 		return err
 	}
-	list, err := tools(ctx, f.ours, state, f)
+	r := report.New("backup")
+	r.SetQuick(f.Quick)
+	list, err := tools(ctx, r, state, f)
 	if err != nil {
 		return err
 	}
@@ -94,17 +93,13 @@ func run(ctx context.Context, f *flags) (err error) {
 	if err != nil {
 		return err
 	}
-	r := report.New("backup")
-	r.SetQuick(f.Quick)
-	for _, t := range list {
-		r.Note("%s: %s", t.name, t.version)
-	}
 	r.Note("%d MiB each, %d rounds, medians; sources are in the system's cache, repositories are not when they are restored or checked", f.mib, f.rounds)
 	for _, c := range corpora {
 		if !strings.HasPrefix(c.name, f.only) {
 			continue
 		}
-		b := &bench{corpus: c, dir: filepath.Join(dir, "work"), tools: list, results: map[string]map[string][]cost{}, added: map[string]map[string][]float64{}}
+		fit := slices.DeleteFunc(slices.Clone(list), func(t *tool) bool { return t.database && c.edit == nil })
+		b := &bench{corpus: c, dir: filepath.Join(dir, "work"), tools: fit, results: map[string]map[string][]report.Cost{}, added: map[string]map[string][]float64{}}
 		for round := range f.rounds {
 			if err := b.round(ctx, round); err != nil {
 				return fmt.Errorf("%s, round %d: %w", c.name, round+1, err)
@@ -120,8 +115,8 @@ type bench struct {
 	corpus  *corpus
 	dir     string
 	tools   []*tool
-	results map[string]map[string][]cost    // by step, by tool
-	added   map[string]map[string][]float64 // MiB by step, by tool
+	results map[string]map[string][]report.Cost // by step, by tool
+	added   map[string]map[string][]float64     // MiB by step, by tool
 }
 
 const (
@@ -140,63 +135,66 @@ func (b *bench) round(ctx context.Context, round int) error {
 	defer os.RemoveAll(b.dir)
 	order := slices.Concat(b.tools[round%len(b.tools):], b.tools[:round%len(b.tools)])
 	repo := func(t *tool) string { return filepath.Join(b.dir, strings.ReplaceAll(t.name, " ", "-")) }
-	each := func(step string, args func(*tool) []string, after func(*tool) error) error {
+	target := filepath.Join(b.dir, "target")
+	made := 0
+	each := func(step string, args func(*tool) []string) error {
+		at := place{source: b.corpus.dir, made: made}
+		if step == stepRestore {
+			at.target = target
+		}
 		for _, t := range order {
-			target := filepath.Join(b.dir, "target")
-			before, err := usedMiB(repo(t))
+			at.repo = repo(t)
+			before, err := usedMiB(at.repo)
 			if err != nil {
 				return err
 			}
 			if step == stepRestore || step == stepCheck {
-				if err := evict(repo(t)); err != nil {
+				if err := evict(at.repo); err != nil {
 					return err
 				}
 			}
-			c, err := t.run(ctx, args(t), repo(t), b.corpus.dir, target)
+			c, err := t.run(ctx, args(t), at)
 			if err != nil {
 				return err
 			}
-			now, err := usedMiB(repo(t))
+			now, err := usedMiB(at.repo)
 			if err != nil {
 				return err
 			}
 			put(b.results, step, t.name, c)
 			put(b.added, step, t.name, now-before)
-			if after != nil {
-				if err := after(t); err != nil {
-					return err
+			if step == stepRestore {
+				if err := errors.Join(sameBytes(b.corpus, target), os.RemoveAll(target)); err != nil {
+					return fmt.Errorf("%s: %w", t.name, err)
 				}
-			}
-			if err := os.RemoveAll(target); err != nil {
-				return err
 			}
 		}
 		return nil
 	}
+	backUp := func(step string) error {
+		made++
+		return each(step, func(t *tool) []string { return t.backup })
+	}
 	for _, t := range order {
-		if t.name == "kopia" { // its settings name one repository
-			if err := os.RemoveAll(filepath.Join(filepath.Dir(b.dir), "state", "kopia.config")); err != nil {
-				return err
-			}
-		}
 		if err := os.MkdirAll(repo(t), 0o700); err != nil {
 			return err
 		}
-		if _, err := t.run(ctx, t.init, repo(t), b.corpus.dir, ""); err != nil {
-			return err
+		for _, args := range t.init {
+			if _, err := t.run(ctx, args, place{repo: repo(t), source: b.corpus.dir}); err != nil {
+				return err
+			}
 		}
 	}
-	if err := each(stepBackup, func(t *tool) []string { return t.backup }, nil); err != nil {
+	if err := backUp(stepBackup); err != nil {
 		return err
 	}
-	if err := each(stepUnchanged, func(t *tool) []string { return t.backup }, nil); err != nil {
+	if err := backUp(stepUnchanged); err != nil {
 		return err
 	}
-	same := func(t *tool) error { return sameBytes(b.corpus, filepath.Join(b.dir, "target")) }
-	if err := each(stepRestore, func(t *tool) []string { return t.restore }, same); err != nil {
+	if err := each(stepRestore, func(t *tool) []string { return t.restore }); err != nil {
 		return err
 	}
-	if err := each(stepCheck, func(t *tool) []string { return t.check }, nil); err != nil {
+	if err := each(stepCheck, func(t *tool) []string { return t.check }); err != nil {
 		return err
 	}
 	if b.corpus.edit == nil {
@@ -205,7 +203,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 	if err := b.corpus.edit(round); err != nil {
 		return err
 	}
-	return each(stepEdited, func(t *tool) []string { return t.backup }, nil)
+	return backUp(stepEdited)
 }
 
 func put[T any](m map[string]map[string][]T, step, tool string, v T) {
@@ -259,21 +257,22 @@ func sameBytes(c *corpus, target string) error {
 	return nil
 }
 
-// report writes the medians: ours beside each peer.
+// report writes the medians: ours beside each peer, or alone where there is none.
 func (b *bench) report(r *report.Report) {
 	mib := float64(b.corpus.bytes) / (1 << 20)
+	first := slices.IndexFunc(b.tools, func(t *tool) bool { return t.peer })
+	own, peers := b.tools, []*tool{{}}
+	if first >= 0 {
+		own, peers = b.tools[:first], b.tools[first:]
+	}
 	for _, step := range []string{stepBackup, stepUnchanged, stepEdited, stepRestore, stepCheck} {
 		ran := b.results[step]
 		if ran == nil {
 			continue
 		}
-		for _, ours := range b.tools[:2] {
-			if ours.name != "dengbei" && b.corpus.edit == nil {
-				continue // database chunks are for dumps
-			}
-			for _, peer := range b.tools[2:] {
-				add := func(what, unit string, of func(cost) float64, higher bool) {
-					o, p := median(ran[ours.name], of), median(ran[peer.name], of)
+		for _, ours := range own {
+			for _, peer := range peers {
+				add := func(what, unit string, o, p float64, higher bool) {
 					ratio := o / p
 					if !higher {
 						ratio = p / o
@@ -283,22 +282,21 @@ func (b *bench) report(r *report.Report) {
 						PeerName: peer.version, Peer: p, Unit: unit, Ratio: ratio,
 					})
 				}
-				add("rate", "MiB/s", func(c cost) float64 { return mib / c.seconds }, true)
-				add("CPU", "s/GiB", func(c cost) float64 { return c.cpuSeconds / mib * 1024 }, false)
-				add("peak memory", "MiB", func(c cost) float64 { return c.peakMiB }, false)
+				cost := func(what, unit string, of func(report.Cost) float64, higher bool) {
+					add(what, unit, median(ran[ours.name], of), median(ran[peer.name], of), higher)
+				}
+				cost("rate", "MiB/s", func(c report.Cost) float64 { return mib / c.Wall.Seconds() }, true)
+				cost("CPU", "s/GiB", func(c report.Cost) float64 { return c.CPU.Seconds() / mib * 1024 }, false)
+				cost("peak memory", "MiB", func(c report.Cost) float64 { return report.MiB(c.PeakBytes) }, false)
 				if step == stepBackup || step == stepEdited {
-					o, p := medianOf(b.added[step][ours.name]), medianOf(b.added[step][peer.name])
-					r.Add(report.Row{
-						Name: fmt.Sprintf("%s: %s, added", b.corpus.name, step), OursName: ours.name, Ours: o,
-						PeerName: peer.version, Peer: p, Unit: "MiB", Ratio: p / o,
-					})
+					add("added", "MiB", medianOf(b.added[step][ours.name]), medianOf(b.added[step][peer.name]), false)
 				}
 			}
 		}
 	}
 }
 
-func median(all []cost, of func(cost) float64) float64 {
+func median(all []report.Cost, of func(report.Cost) float64) float64 {
 	values := make([]float64, len(all))
 	for i, c := range all {
 		values[i] = of(c)
