@@ -2,8 +2,9 @@
 
 TAGS ?= hashicorpmetrics
 FUZZ_SECONDS ?= 30
+BENCH_FLAGS ?= --quick
 
-.PHONY: all build release test race fuzz lint generate docs e2e ci quick demo clean
+.PHONY: all build release test race fuzz lint generate docs e2e bench ci quick demo clean
 
 all: build
 
@@ -24,6 +25,12 @@ race docs e2e demo:
 # fuzz runs each target for FUZZ_SECONDS; the step of .ci/run alone divides three minutes among them.
 fuzz:
 	DENGBEI_FUZZ_SECONDS=$(FUZZ_SECONDS) bash .ci/run fuzz
+
+# bench measures, a minute for each program; the step of .ci/run only looks whether they work. BENCH_FLAGS= takes all the data.
+bench:
+	go run ./deploy/bench/backup $(BENCH_FLAGS)
+	go run ./deploy/bench/restore $(BENCH_FLAGS)
+	go run ./deploy/bench/index $(BENCH_FLAGS)
 
 lint:
 	bash .ci/run vet format lint
