@@ -13,12 +13,13 @@ import (
 // taskVariable, set in the environment, makes a program one of its own children: it holds the task.
 const taskVariable = "DENGBEI_BENCH_TASK"
 
-// Main is the main function of a program: it calls run with a context that ends when somebody interrupts the program. An
-// error of run is printed behind the program's name, and the exit status is then 1.
+// Main is the main function of a program: it calls run with a context that ends when somebody interrupts the program or
+// reads no more of what it prints; run then returns and removes its data. An error of run is printed behind the program's
+// name, and the exit status is then 1.
 //
 // A process that [Child.Run] has started does child's task in place of run. child is nil in a program without tasks.
 func Main(program string, run func(context.Context) error, child server) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 	if task := os.Getenv(taskVariable); task != "" && child != nil {
 		run = func(ctx context.Context) error { return child.serve(ctx, task) }
 	}

@@ -36,6 +36,12 @@ func doChore(ctx context.Context, c chore) (outcome, error) {
 		fmt.Println("waiting")
 		<-ctx.Done()
 		return outcome{}, fmt.Errorf("ended: %w", ctx.Err())
+	case "talk":
+		for {
+			if _, err := fmt.Println("and so on"); err != nil {
+				return outcome{}, errors.New("nobody listens")
+			}
+		}
 	}
 	return outcome{}, errors.New("no such chore")
 }
@@ -91,6 +97,30 @@ func TestMainEndsWithASignal(t *testing.T) {
 		t.Errorf("a program that was interrupted ends with %v; want exit status 1", err)
 	}
 	if want := "report.test: ended: context canceled\n"; said.String() != want {
+		t.Errorf("it says %q; want %q", said.String(), want)
+	}
+}
+
+func TestMainReturnsWhenNobodyReads(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), taskVariable+`={"Do":"talk"}`)
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	err = cmd.Wait()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("a program that nobody reads ends with %v; want exit status 1", err)
+	}
+	if want := "report.test: nobody listens\n"; said.String() != want {
 		t.Errorf("it says %q; want %q", said.String(), want)
 	}
 }
