@@ -75,7 +75,7 @@ func arrows() map[string][]string {
 		"cmd/dengbei-verify": {"chunkstore/digest", "registry/certificate", "registry/tlog"},
 
 		// Outside the product: they start it, measure it or check its files, and nothing imports them.
-		"deploy/...": {"deploy/bench/report", "node", "node/...", "chunkstore", "chunkstore/...", "registry", "registry/...", "replication", "replication/..."},
+		"deploy/...": {"deploy/bench/process", "deploy/bench/report", "node", "node/...", "chunkstore", "chunkstore/...", "registry", "registry/...", "replication", "replication/..."},
 		"docs/...":   {},
 	}
 }

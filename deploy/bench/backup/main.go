@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dengbei/deploy/bench/process"
 	"dengbei/deploy/bench/report"
 )
 
@@ -46,7 +47,7 @@ func main() {
 	flag.IntVar(&f.rounds, "rounds", 0, "how often everything is run; by default 3, with --quick 1")
 	flag.Int64Var(&f.mib, "size", 0, "`MiB` of each corpus; by default 1024, with --quick 16")
 	flag.StringVar(&f.only, "corpus", "", "only the corpus whose `name` begins so")
-	report.Main("backup", func(ctx context.Context) error {
+	process.Main("backup", func(ctx context.Context) error {
 		flag.Parse()
 		return run(ctx, &f)
 	}, nil)
@@ -99,7 +100,7 @@ func run(ctx context.Context, f *flags) (err error) {
 			continue
 		}
 		fit := slices.DeleteFunc(slices.Clone(list), func(t *tool) bool { return t.database && c.edit == nil })
-		b := &bench{corpus: c, dir: filepath.Join(dir, "work"), tools: fit, results: map[string]map[string][]report.Cost{}, added: map[string]map[string][]float64{}}
+		b := &bench{corpus: c, dir: filepath.Join(dir, "work"), tools: fit, results: map[string]map[string][]process.Cost{}, added: map[string]map[string][]float64{}}
 		for round := range f.rounds {
 			if err := b.round(ctx, round); err != nil {
 				return fmt.Errorf("%s, round %d: %w", c.name, round+1, err)
@@ -115,8 +116,8 @@ type bench struct {
 	corpus  *corpus
 	dir     string
 	tools   []*tool
-	results map[string]map[string][]report.Cost // by step, by tool
-	added   map[string]map[string][]float64     // MiB by step, by tool
+	results map[string]map[string][]process.Cost // by step, by tool
+	added   map[string]map[string][]float64      // MiB by step, by tool
 }
 
 const (
@@ -282,12 +283,12 @@ func (b *bench) report(r *report.Report) {
 						PeerName: peer.version, Peer: p, Unit: unit, Ratio: ratio,
 					})
 				}
-				cost := func(what, unit string, of func(report.Cost) float64, higher bool) {
+				cost := func(what, unit string, of func(process.Cost) float64, higher bool) {
 					add(what, unit, median(ran[ours.name], of), median(ran[peer.name], of), higher)
 				}
-				cost("rate", "MiB/s", func(c report.Cost) float64 { return mib / c.Wall.Seconds() }, true)
-				cost("CPU", "s/GiB", func(c report.Cost) float64 { return c.CPU.Seconds() / mib * 1024 }, false)
-				cost("peak memory", "MiB", func(c report.Cost) float64 { return report.MiB(c.PeakBytes) }, false)
+				cost("rate", "MiB/s", func(c process.Cost) float64 { return mib / c.Wall.Seconds() }, true)
+				cost("CPU", "s/GiB", func(c process.Cost) float64 { return c.CPU.Seconds() / mib * 1024 }, false)
+				cost("peak memory", "MiB", func(c process.Cost) float64 { return process.MiB(c.PeakBytes) }, false)
 				if step == stepBackup || step == stepEdited {
 					add("added", "MiB", medianOf(b.added[step][ours.name]), medianOf(b.added[step][peer.name]), false)
 				}
@@ -296,7 +297,7 @@ func (b *bench) report(r *report.Report) {
 	}
 }
 
-func median(all []report.Cost, of func(report.Cost) float64) float64 {
+func median(all []process.Cost, of func(process.Cost) float64) float64 {
 	values := make([]float64, len(all))
 	for i, c := range all {
 		values[i] = of(c)

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dengbei/deploy/bench/process"
 	"dengbei/deploy/bench/report"
 )
 
@@ -53,7 +54,7 @@ func tools(ctx context.Context, r *report.Report, state string, f *flags) ([]*to
 		{borg(state), f.borg, "--version"},
 		{kopia(state), f.kopia, "--version"},
 	} {
-		found, err := report.FindPeer(ctx, p.name, p.program, p.ask)
+		found, err := process.FindPeer(ctx, p.name, p.program, p.ask)
 		if err != nil {
 			r.NotCompared(p.name, err)
 			continue
@@ -129,7 +130,7 @@ type place struct {
 }
 
 // run runs t once. Written pages go to the disk before it, so that no run pays for the one before.
-func (t *tool) run(ctx context.Context, args []string, at place) (report.Cost, error) {
+func (t *tool) run(ctx context.Context, args []string, at place) (process.Cost, error) {
 	fill := strings.NewReplacer("{repo}", at.repo, "{source}", at.source, "{target}", at.target, "{made}", strconv.Itoa(at.made))
 	filled := make([]string, len(args))
 	for i, a := range args {
@@ -140,14 +141,14 @@ func (t *tool) run(ctx context.Context, args []string, at place) (report.Cost, e
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if t.inTarget && at.target != "" {
 		if err := os.MkdirAll(at.target, 0o700); err != nil {
-			return report.Cost{}, err
+			return process.Cost{}, err
 		}
 		cmd.Dir = at.target
 	}
 	unix.Sync()
-	cost, err := report.Measure(cmd)
+	cost, err := process.Measure(cmd)
 	if err != nil {
-		return report.Cost{}, fmt.Errorf("%s %s: %w", t.name, strings.Join(args, " "), err)
+		return process.Cost{}, fmt.Errorf("%s %s: %w", t.name, strings.Join(args, " "), err)
 	}
 	return cost, nil
 }

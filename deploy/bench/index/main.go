@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"dengbei/deploy/bench/process"
 	"dengbei/deploy/bench/report"
 )
 
@@ -48,7 +49,7 @@ func main() {
 	flag.IntVar(&f.lookups, "lookups", million, "how many `look-ups` of each kind")
 	flag.StringVar(&f.restic, "restic", "restic", "restic's `program`")
 	flag.StringVar(&f.dir, "dir", "", "`directory` for repository and table; by default a temporary one")
-	report.Main("index", func(ctx context.Context) error {
+	process.Main("index", func(ctx context.Context) error {
 		flag.Parse()
 		return run(ctx, &f)
 	}, children)
@@ -89,7 +90,7 @@ func run(ctx context.Context, f *flags) error {
 			info = st.Size()
 		}
 	}
-	r.Note("the table takes %.1f MiB on disk", report.MiB(info))
+	r.Note("the table takes %.1f MiB on disk", process.MiB(info))
 	memory, err := s.child(ctx, "memory")
 	if err != nil {
 		return err
@@ -99,24 +100,24 @@ func run(ctx context.Context, f *flags) error {
 		r.Add(report.Row{Name: name, Unit: unit, Ours: ours, Peer: peer, PeerName: peerName, Ratio: peer / ours})
 	}
 	beside("build the table: time", "s", built.OpenSeconds, memory.OpenSeconds, ram)
-	beside("build the table: peak memory", "MiB", report.MiB(built.Peak), report.MiB(memory.Peak), ram)
+	beside("build the table: peak memory", "MiB", process.MiB(built.Peak), process.MiB(memory.Peak), ram)
 	beside("open: time", "s", open.OpenSeconds, memory.OpenSeconds, ram)
-	beside("open: resident memory", "MiB", report.MiB(open.ResidentOpen), report.MiB(memory.ResidentOpen), ram)
-	beside("open: peak memory", "MiB", report.MiB(open.PeakOpen), report.MiB(memory.PeakOpen), ram)
+	beside("open: resident memory", "MiB", process.MiB(open.ResidentOpen), process.MiB(memory.ResidentOpen), ram)
+	beside("open: peak memory", "MiB", process.MiB(open.PeakOpen), process.MiB(memory.PeakOpen), ram)
 	after := "after a million look-ups"
 	if s.Lookups != million {
 		after = fmt.Sprintf("after %d look-ups", s.Lookups)
 	}
-	beside(after+": resident memory", "MiB", report.MiB(open.Resident), report.MiB(memory.Resident), ram)
-	beside(after+": peak memory", "MiB", report.MiB(open.Peak), report.MiB(memory.Peak), ram)
+	beside(after+": resident memory", "MiB", process.MiB(open.Resident), process.MiB(memory.Resident), ram)
+	beside(after+": peak memory", "MiB", process.MiB(open.Peak), process.MiB(memory.Peak), ram)
 	beside("look-up of a blob that is there: median", "µs", open.Present.Median, memory.Present.Median, ram)
 	beside("look-up of a blob that is there: p99", "µs", open.Present.P99, memory.Present.P99, ram)
 	beside("look-up of a blob that is not there: median", "µs", open.Absent.Median, memory.Absent.Median, ram)
 	beside("look-up of a blob that is not there: p99", "µs", open.Absent.P99, memory.Absent.P99, ram)
 	beside("place of a blob: median", "µs", open.Place.Median, memory.Place.Median, ram)
 	beside("place of a blob: p99", "µs", open.Place.P99, memory.Place.P99, ram)
-	peer, err := report.FindPeer(ctx, "restic", f.restic, "version")
-	var theirs report.Cost
+	peer, err := process.FindPeer(ctx, "restic", f.restic, "version")
+	var theirs process.Cost
 	if err == nil {
 		theirs, err = s.restic(ctx, peer)
 	}
@@ -124,7 +125,7 @@ func run(ctx context.Context, f *flags) error {
 		r.NotCompared("restic", err)
 	} else {
 		beside("open and look one blob up, whole process: time", "s", open.ProcessSeconds, theirs.Wall.Seconds(), peer.Version)
-		beside("open and look one blob up, whole process: peak memory", "MiB", report.MiB(open.PeakOpen), report.MiB(theirs.PeakBytes), peer.Version)
+		beside("open and look one blob up, whole process: peak memory", "MiB", process.MiB(open.PeakOpen), process.MiB(theirs.PeakBytes), peer.Version)
 	}
 	r.Note("goals: open ≤ %v: %s; resident ≤ %d MiB: %s; look-up ≤ %v median: %s", goalOpen,
 		verdict(open.OpenSeconds <= goalOpen.Seconds()), goalResident>>20, verdict(open.Resident <= goalResident), goalLookup,
@@ -151,12 +152,12 @@ func (s *setup) child(ctx context.Context, what string) (*result, error) {
 }
 
 // restic has stock restic look up a blob that is not there, for which it reads the whole index.
-func (s *setup) restic(ctx context.Context, peer report.Peer) (report.Cost, error) {
+func (s *setup) restic(ctx context.Context, peer process.Peer) (process.Cost, error) {
 	cmd := exec.CommandContext(ctx, peer.Path, "-r", s.Repo, "--no-cache", "--no-lock", "cat", "blob", strings.Repeat("ab", 32))
 	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	cost, err := report.Measure(cmd)
+	cost, err := process.Measure(cmd)
 	if !strings.Contains(stderr.String(), "not found") { // that is the answer we want
 		return cost, fmt.Errorf("restic cat blob: %w: %s", err, bytes.TrimSpace(stderr.Bytes()))
 	}

@@ -13,7 +13,7 @@ import (
 
 	"dengbei/chunkstore"
 	"dengbei/chunkstore/repository"
-	"dengbei/deploy/bench/report"
+	"dengbei/deploy/bench/process"
 )
 
 const (
@@ -91,7 +91,7 @@ func (s *setup) indexFile(n int) *repository.IndexFile {
 	return f
 }
 
-var children = report.Child[setup, *result](measure)
+var children = process.Child[setup, *result](measure)
 
 // measure measures what s asks for, in a process of its own.
 func measure(ctx context.Context, s setup) (*result, error) {
@@ -118,7 +118,7 @@ func measure(ctx context.Context, s setup) (*result, error) {
 		return nil, fmt.Errorf("a blob is found that was never written, or index files are not read: %v", r.Unreadable())
 	}
 	out.UntilFirst = time.Since(began).Seconds()
-	if out.ResidentOpen, out.PeakOpen, err = report.Memory(); err != nil {
+	if out.ResidentOpen, out.PeakOpen, err = process.Memory(); err != nil {
 		return nil, err
 	}
 	if s.Measure != "build" {
@@ -126,7 +126,7 @@ func measure(ctx context.Context, s setup) (*result, error) {
 			return nil, err
 		}
 	}
-	if out.Resident, out.Peak, err = report.Memory(); err != nil {
+	if out.Resident, out.Peak, err = process.Memory(); err != nil {
 		return nil, err
 	}
 	out.Seconds = time.Since(began).Seconds()

@@ -1,5 +1,4 @@
-// Package report is what the programs below deploy/bench have in common: how they start and end, how they measure
-// processes, their own and those of peers, and the form of their results.
+// Package report is the flags and the form of results that the programs below deploy/bench have in common.
 //
 // Every program takes --quick (the whole run within 60 seconds, on less data) and --json, which prints one object:
 //
@@ -75,6 +74,9 @@ func (r *Report) SetQuick(quick bool) { r.quick = quick }
 func (r *Report) Note(format string, args ...any) {
 	r.notes = append(r.notes, fmt.Sprintf(format, args...))
 }
+
+// NotCompared notes that there are no figures of a peer, and why.
+func (r *Report) NotCompared(name string, why error) { r.Note("%s was not compared: %v", name, why) }
 
 // Add adds a row.
 func (r *Report) Add(row Row) { r.rows = append(r.rows, row) }

@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"math"
 	"strings"
@@ -62,5 +63,17 @@ func TestPrint(t *testing.T) {
 	r.Add(Row{Name: "broken", Ours: math.NaN()})
 	if err := r.Print(&b, true); err == nil {
 		t.Error("a row without a figure is printed")
+	}
+}
+
+func TestNotCompared(t *testing.T) {
+	r := New("x")
+	r.NotCompared("peer", errors.New("it is not there"))
+	var b bytes.Buffer
+	if err := r.Print(&b, true); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "peer was not compared: it is not there") {
+		t.Errorf("the report does not say what was not compared:\n%s", b.String())
 	}
 }

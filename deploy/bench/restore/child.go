@@ -12,7 +12,7 @@ import (
 	"dengbei/chunkstore"
 	"dengbei/chunkstore/repository"
 	"dengbei/chunkstore/restore"
-	"dengbei/deploy/bench/report"
+	"dengbei/deploy/bench/process"
 )
 
 const password = "correct horse"
@@ -26,7 +26,7 @@ const (
 	dataEvery   = 20
 )
 
-var children = report.Child[task, float64](do)
+var children = process.Child[task, float64](do)
 
 // do does a task. It returns the largest resident memory of the process in MiB.
 func do(ctx context.Context, t task) (float64, error) {
@@ -37,8 +37,8 @@ func do(ctx context.Context, t task) (float64, error) {
 	if err := do(ctx, t); err != nil {
 		return 0, err
 	}
-	_, peak, err := report.Memory()
-	return report.MiB(peak), err
+	_, peak, err := process.Memory()
+	return process.MiB(peak), err
 }
 
 func restoreOnce(ctx context.Context, t task) error {

@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dengbei/deploy/bench/process"
 	"dengbei/deploy/bench/report"
 )
 
@@ -40,7 +41,7 @@ func main() {
 	flag.StringVar(&f.dir, "dir", "", "`directory` for repositories and what is restored; by default a temporary one")
 	flag.IntVar(&f.files, "files", 0, "how `many` files; by default 200,000, with --quick 20,000")
 	flag.Int64Var(&f.mib, "size", 0, "`MiB` of the large file; by default 20480, with --quick 2048")
-	report.Main("restore", func(ctx context.Context) error {
+	process.Main("restore", func(ctx context.Context) error {
 		flag.Parse()
 		return run(ctx, &f)
 	}, children)
@@ -101,7 +102,7 @@ func run(ctx context.Context, f *flags) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	out := report.New("restore")
 	out.SetQuick(f.Quick)
-	peer, absent := report.FindPeer(ctx, "restic", f.restic, "version")
+	peer, absent := process.FindPeer(ctx, "restic", f.restic, "version")
 	if absent != nil {
 		out.NotCompared("restic", absent)
 	}
@@ -167,7 +168,7 @@ func self(ctx context.Context, t task) (*cost, error) {
 }
 
 // stock restores with restic. It returns nil if this restic cannot make holes and would have to.
-func stock(ctx context.Context, restic report.Peer, repo, target string, in input) (*cost, error) {
+func stock(ctx context.Context, restic process.Peer, repo, target string, in input) (*cost, error) {
 	args := []string{"-q", "--no-cache", "-r", repo, "restore", "latest", "--target", target}
 	if in.Sparse {
 		help, _ := exec.CommandContext(ctx, restic.Path, "restore", "--help").CombinedOutput()
@@ -178,9 +179,9 @@ func stock(ctx context.Context, restic report.Peer, repo, target string, in inpu
 	}
 	cmd := exec.CommandContext(ctx, restic.Path, args...)
 	cmd.Env = append(os.Environ(), "RESTIC_PASSWORD="+password)
-	c, err := report.Measure(cmd)
+	c, err := process.Measure(cmd)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", restic.Version, err)
 	}
-	return &cost{c.Wall.Seconds(), c.CPU.Seconds(), report.MiB(c.PeakBytes)}, nil
+	return &cost{c.Wall.Seconds(), c.CPU.Seconds(), process.MiB(c.PeakBytes)}, nil
 }

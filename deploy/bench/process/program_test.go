@@ -1,4 +1,4 @@
-package report
+package process
 
 import (
 	"bufio"
@@ -56,7 +56,7 @@ func hold(n int) {
 
 func TestMain(m *testing.M) {
 	code := 0
-	Main("report.test", func(context.Context) error { code = m.Run(); return nil }, children)
+	Main("process.test", func(context.Context) error { code = m.Run(); return nil }, children)
 	os.Exit(code)
 }
 
@@ -96,7 +96,7 @@ func TestMainEndsWithASignal(t *testing.T) {
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("a program that was interrupted ends with %v; want exit status 1", err)
 	}
-	if want := "report.test: ended: context canceled\n"; said.String() != want {
+	if want := "process.test: ended: context canceled\n"; said.String() != want {
 		t.Errorf("it says %q; want %q", said.String(), want)
 	}
 }
@@ -120,7 +120,7 @@ func TestMainReturnsWhenNobodyReads(t *testing.T) {
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("a program that nobody reads ends with %v; want exit status 1", err)
 	}
-	if want := "report.test: nobody listens\n"; said.String() != want {
+	if want := "process.test: nobody listens\n"; said.String() != want {
 		t.Errorf("it says %q; want %q", said.String(), want)
 	}
 }

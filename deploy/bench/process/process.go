@@ -1,4 +1,6 @@
-package report
+// Package process is how the programs below deploy/bench start and end, and how they run and measure processes: themselves
+// once more, and peers.
+package process
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package report
+package process
 
 import (
 	"context"
@@ -18,7 +18,7 @@ type Peer struct {
 var versionNumber = regexp.MustCompile(`[0-9]+(\.[0-9]+)+[-+~.0-9A-Za-z]*`)
 
 // FindPeer finds a program, which is a path or a name on PATH, and asks it with args for its version. The error says why
-// name cannot be compared with, and is for [Report.NotCompared].
+// name cannot be compared with, and is worth a note.
 func FindPeer(ctx context.Context, name, program string, args ...string) (Peer, error) {
 	path, err := exec.LookPath(program)
 	if err != nil {
@@ -37,6 +37,3 @@ func FindPeer(ctx context.Context, name, program string, args ...string) (Peer, 
 	}
 	return Peer{path, name + " " + number, strings.TrimSpace(build)}, nil
 }
-
-// NotCompared notes that there are no figures of a peer, and why.
-func (r *Report) NotCompared(name string, why error) { r.Note("%s was not compared: %v", name, why) }
