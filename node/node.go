@@ -357,6 +357,10 @@ func (n *Node) webServer() (*http.Server, net.Listener, error) {
 	return &http.Server{
 		Handler:           n.webHandler(),
 		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
 		TLSConfig: &tls.Config{
 			MinVersion: tls.VersionTLS13,
@@ -364,7 +368,7 @@ func (n *Node) webServer() (*http.Server, net.Listener, error) {
 				return &n.cred.Load().Cert, nil
 			},
 		},
-	}, l, nil
+	}, &boundedListener{Listener: l, slots: make(chan struct{}, maxWebConns)}, nil
 }
 
 func (n *Node) startGossip(onClose func(func() error)) (err error) {

@@ -21,6 +21,11 @@ const (
 	maxHandshakes        = 256
 	maxHandshakesPerHost = 64
 
+	// maxStrangers bounds the open connections without a credential, and strangerTime how long each may stay: they are there
+	// to enrol.
+	maxStrangers = 64
+	strangerTime = 2 * time.Minute
+
 	// acceptBacklog is how many ready connections wait for one protocol's Accept; more are closed.
 	acceptBacklog = 128
 )
@@ -32,6 +37,7 @@ type Conn struct {
 
 	proto string
 	mux   *Mux
+	ends  *time.Timer // of a stranger
 	once  sync.Once
 	err   error
 }
@@ -62,6 +68,9 @@ type Mux struct {
 	raw     map[net.Conn]struct{} // in handshake
 	perHost map[string]int        // handshakes by remote host
 	live    map[*Conn]struct{}
+
+	strangers    int // live ones without a credential
+	strangerTime time.Duration
 }
 
 // NewMux takes over l and accepts from it at once, under a configuration made by [ServerTLS]. Refused connections are logged at
@@ -75,6 +84,7 @@ func NewMux(l net.Listener, config *tls.Config, logger *slog.Logger) *Mux {
 		inner: l, config: config, logger: logger, slots: make(chan struct{}, maxHandshakes), ctx: ctx, cancel: cancel,
 		protos: map[string]*protoListener{}, allow: map[string]func(Peer) error{},
 		raw: map[net.Conn]struct{}{}, perHost: map[string]int{}, live: map[*Conn]struct{}{},
+		strangerTime: strangerTime,
 	}
 	m.wg.Go(m.accept)
 	return m
@@ -179,6 +189,10 @@ func (m *Mux) Close() error {
 func (m *Mux) forget(c *Conn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if _, is := m.live[c]; is && c.ends != nil {
+		c.ends.Stop()
+		m.strangers--
+	}
 	delete(m.live, c)
 }
 
@@ -270,6 +284,14 @@ func (m *Mux) handshake(raw net.Conn) error {
 	if m.closed {
 		m.mu.Unlock()
 		return net.ErrClosed
+	}
+	if !peer.Verified {
+		if m.strangers >= maxStrangers {
+			m.mu.Unlock()
+			return fmt.Errorf("%w: %d connections without a credential are open", ErrNotAllowed, maxStrangers)
+		}
+		m.strangers++
+		c.ends = time.AfterFunc(m.strangerTime, func() { _ = c.NetConn().Close() })
 	}
 	m.live[c] = struct{}{} // before Allow: see its comment
 	allow, l := m.allow[c.proto], m.protos[c.proto]

@@ -368,3 +368,40 @@ func TestDialGivesUpOnASilentProxy(t *testing.T) {
 		t.Errorf("DialContext = %v; want DeadlineExceeded", err)
 	}
 }
+
+// Anybody may connect to enrol; nobody may take the descriptors that members need.
+func TestStrangersAreFewAndShortOfTime(t *testing.T) {
+	ca := newCA(t, "zj")
+	m := echoPort(t, ca)
+	stranger := ClientTLS(nil, NewTrust("zj", ca.Cert), ExpectServer("330000-1"), ProtoGRPC)
+	for i := range maxStrangers {
+		if got, _, err := greeting(t, m, stranger); err != nil || !strings.HasPrefix(got, "false") {
+			t.Fatalf("connection %d without a credential: %q, %v", i, got, err)
+		}
+	}
+	if _, _, err := greeting(t, m, stranger); err == nil {
+		t.Errorf("connection %d without a credential was served", maxStrangers+1)
+	}
+	member := ClientTLS(NewCurrent(issue(t, ca, centre("330102", 4))), NewTrust("zj", ca.Cert), ExpectServer("330000-1"), ProtoGRPC)
+	if got, _, err := greeting(t, m, member); err != nil || !strings.HasPrefix(got, "true") {
+		t.Errorf("a member beside them: %q, %v", got, err)
+	}
+	if n := m.CloseWhere(func(Subject) bool { return true }); n != 1 {
+		t.Errorf("CloseWhere closed %d; want the member alone", n)
+	}
+
+	late := echoPort(t, ca)
+	late.mu.Lock()
+	late.strangerTime = time.Millisecond
+	late.mu.Unlock()
+	for range 2 * maxStrangers { // each makes room for the next
+		_, c, err := greeting(t, late, stranger)
+		if err != nil {
+			continue // its time was over before it could read
+		}
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Fatal("a stranger's connection stays")
+		}
+	}
+	until(t, "strangers are gone", func() bool { return late.Live() == 0 })
+}
