@@ -4,12 +4,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"dengbei/cmd/dengbei/term"
 )
 
 // writeFileDurable writes data at path as a new file: a temporary one beside it, synced, renamed, directory synced. An existing file is
-// replaced in one step only if replace is set.
+// replaced in one step only if replace is set; a device, a link or a directory never is.
 func writeFileDurable(path string, data []byte, mode os.FileMode, replace bool) (err error) {
 	dir := filepath.Dir(path)
+	if info, err := os.Lstat(path); err == nil && replace && !info.Mode().IsRegular() {
+		return term.Usagef("%s is there and is no regular file: name a file", path)
+	}
 	f, err := os.CreateTemp(dir, ".dengbei-*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

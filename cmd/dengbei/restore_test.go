@@ -104,3 +104,20 @@ func TestWriteFileDurableReplacesOnlyIfAsked(t *testing.T) {
 		t.Errorf("directory holds %v, %v; want the file alone", entries, err)
 	}
 }
+
+// As root, -o /dev/stdout must not make a file of it.
+func TestWriteFileDurableReplacesFilesOnly(t *testing.T) {
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(os.DevNull, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{link, dir} {
+		if err := writeFileDurable(path, []byte("x"), 0o600, true); !isUsage(err) {
+			t.Errorf("write over %s: %v; want that it is no regular file", path, err)
+		}
+	}
+	if to, err := os.Readlink(link); err != nil || to != os.DevNull {
+		t.Errorf("the link leads to %q, %v; want it as it was", to, err)
+	}
+}

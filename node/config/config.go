@@ -5,6 +5,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -90,8 +91,15 @@ func Default() Config {
 	}
 }
 
+// maxFileBytes bounds a configuration file; one is a few hundred bytes.
+const maxFileBytes = 1 << 20
+
 // Load reads the YAML file at path over [Default] and validates the result. Unknown keys are an error.
 func Load(path string) (Config, error) {
+	// The parser reads a file whole, and a device for ever.
+	if info, err := os.Stat(path); err == nil && (info.Mode()&fs.ModeDevice != 0 || info.Size() > maxFileBytes) {
+		return Config{}, fmt.Errorf("configuration %s: %w: a device or longer than %d bytes", path, ErrInvalid, maxFileBytes)
+	}
 	k := koanf.New(".")
 	if err := k.Load(file.Provider(path), yaml.Parser()); err != nil {
 		return Config{}, fmt.Errorf("read configuration %s: %w", path, err)

@@ -59,3 +59,15 @@ func TestMakeDataDirRefusesOpenMode(t *testing.T) {
 		t.Errorf("MakeDataDir on mode 0755 = %v; want ErrInvalid", err)
 	}
 }
+
+func TestLoadReadsNoDeviceAndNothingHuge(t *testing.T) {
+	huge := write(t, "")
+	if err := os.Truncate(huge, 3<<30); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{huge, os.DevNull} {
+		if _, err := Load(path); !errors.Is(err, ErrInvalid) {
+			t.Errorf("Load(%s) = %v; want ErrInvalid", path, err)
+		}
+	}
+}
