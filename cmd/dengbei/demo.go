@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,6 +39,12 @@ func (a *app) demoCommand() *cobra.Command {
 certified, backed up and copied off-site; then destroy a county centre and bring it back, and prove every byte. Every part is
 the one that runs in production. Nothing leaves this machine. The exit status is 0 only if all of it held.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.input == "" && cmd.Flags().Changed("input") {
+				return term.Usagef("--input is empty: name a folder, or leave it out")
+			}
+			if o.dir == "" && cmd.Flags().Changed("dir") {
+				return term.Usagef("--dir is empty: name a directory, or leave it out")
+			}
 			return a.demo(cmd.Context(), o)
 		},
 	}
@@ -66,6 +74,8 @@ type demo struct {
 	policy     string // file
 	certs      map[string]string
 	report     demoReport
+
+	logs bool // of the nodes stay after a failure
 
 	mu  sync.Mutex     // guards what is printed, bar and report.Verifier; held for one line
 	bar *term.Progress // under way, or nil
@@ -143,6 +153,10 @@ type demoVerifier struct {
 
 // demo runs everything and cleans up, whatever happened.
 func (a *app) demo(ctx context.Context, o demoOptions) error {
+	// Whoever reads the timeline may go away, `| head` does: the demo cleans up all the same.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	defer signal.Stop(pipe)
 	d := &demo{app: a, opt: o, started: time.Now(), certs: map[string]string{}}
 	d.report.Recovery.Sources, d.report.Recovery.Lost = map[string]uint64{}, []string{}
 	if err := d.prepare(); err != nil {
@@ -285,7 +299,9 @@ func (d *demo) tell(ctx context.Context, err error) {
 		d.say("interrupted; all five processes are gone")
 	case err != nil:
 		d.say("FAILED: %v", err)
-		d.more("the nodes' logs are in %s; run again with --keep to have everything stay", d.dir)
+		if d.logs {
+			d.more("the nodes' logs are in %s; run again with --keep to have everything stay", d.dir)
+		}
 	default:
 		r := d.report
 		d.say("all of it held: %d registrations, %d files, %s, %d off-site receipts; %s lost and recovered with %d mismatches", r.Registrations, r.Files, term.ByteCount(uint64(r.Bytes)), r.Offsite, r.LostCentre, r.Recovery.Mismatches)
@@ -314,15 +330,17 @@ func (d *demo) serve(ctx context.Context) {
 
 // remove deletes what the demo made; a directory that the person named stays, emptied. After a failure the nodes' logs stay too.
 func (d *demo) remove(failed bool) error {
-	if d.opt.dir == "" && !failed {
-		return os.RemoveAll(d.dir)
-	}
 	entries, err := os.ReadDir(d.dir)
+	d.logs = false
 	for _, e := range entries {
 		if failed && filepath.Ext(e.Name()) == ".log" {
+			d.logs = true
 			continue
 		}
 		err = errors.Join(err, os.RemoveAll(filepath.Join(d.dir, e.Name())))
+	}
+	if d.opt.dir == "" && !d.logs {
+		err = errors.Join(err, os.RemoveAll(d.dir))
 	}
 	return err
 }

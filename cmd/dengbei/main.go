@@ -22,7 +22,11 @@ func main() {
 
 // mainExit is main without os.Exit, so that a test binary can stand in for the program.
 func mainExit() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // under nohup it stays ignored
+		signals = append(signals, syscall.SIGHUP) // the terminal is gone
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	return run(ctx, os.Args[1:], &term.Console{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Getenv})
