@@ -266,3 +266,35 @@ func TestFilesAreCutByTheRepositorysProfile(t *testing.T) {
 		t.Errorf("%d chunks; want the chunker's %d", len(got), len(ids))
 	}
 }
+
+// A new version of a file is compressed better than a file that is new, unless the level is fixed.
+func TestNewVersionsAreCompressedBetter(t *testing.T) {
+	var text bytes.Buffer
+	for r := rand.New(rand.NewSource(1)); text.Len() < 400<<10; {
+		fmt.Fprintf(&text, "INSERT INTO record VALUES (%d,'330102-%06d','%s','%x','20%02d-%02d-%02d %02d:%02d');\n", text.Len(), r.Intn(1e6),
+			[]string{"登记", "备份", "deed title", "court file", "pension"}[r.Intn(5)], r.Uint64(), r.Intn(26), r.Intn(12), r.Intn(28), r.Intn(24), r.Intn(60))
+	}
+	stored := func(c repository.Compression, version bool) int64 {
+		t.Helper()
+		repo, _ := newRepo(t, repository.Options{Compression: c})
+		src := t.TempDir()
+		o := Options{Roots: []Root{{Path: "/", Source: src}}}
+		if version {
+			write(t, src, map[string][]byte{"dump.sql": []byte("it was small once")})
+			o.Parent = backup(t, repo, o).SnapshotID
+		}
+		write(t, src, map[string][]byte{"dump.sql": text.Bytes()})
+		r := backup(t, repo, o)
+		if r.Stats.DataBlobs != 1 {
+			t.Fatalf("%d blobs stored; want 1", r.Stats.DataBlobs)
+		}
+		return r.Stats.StoredBytes
+	}
+	const tree = 1000 // about what trees take
+	if first, later := stored(repository.CompressAuto, false), stored(repository.CompressAuto, true); later+tree > first {
+		t.Errorf("%d bytes stored of a new file, %d of a new version of one; want clearly less", first, later)
+	}
+	if first, later := stored(repository.CompressFast, false), stored(repository.CompressFast, true); later+tree < first {
+		t.Errorf("with the fastest level %d bytes of a new file, %d of a new version; want the same", first, later)
+	}
+}

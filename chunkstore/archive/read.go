@@ -115,7 +115,7 @@ func (r *reader) try(ctx context.Context, d *dir, name, source string) (reposito
 		a.countFile(shown, &n, old, true, 0)
 		return n, true, nil
 	}
-	content, size, err := r.content(ctx, source, st)
+	content, size, err := r.content(ctx, source, st, r.saver(old))
 	if err != nil && (a.strict() || !errors.Is(err, ErrChanged) || content == nil) {
 		return n, false, fmt.Errorf("file %s: %w", source, err)
 	}
@@ -151,8 +151,19 @@ func (a *archiver) unchanged(n, old *repository.Node) ([]repository.ID, bool) {
 	return old.Content, size == int64(n.SizeBytes)
 }
 
+// saver stores a piece of a file.
+type saver func(ctx context.Context, typ repository.BlobType, content []byte) (repository.ID, bool, error)
+
+// saver returns how to save a file that was old in a parent, if that is not nil.
+func (r *reader) saver(old *repository.Node) saver {
+	if old != nil && old.Type == repository.TypeFile {
+		return r.archiver.session.SaveVersion
+	}
+	return r.archiver.session.SaveBlob
+}
+
 // content saves the content of a file. With ErrChanged it may return what was read nevertheless.
-func (r *reader) content(ctx context.Context, source string, st *stat) ([]repository.ID, int64, error) {
+func (r *reader) content(ctx context.Context, source string, st *stat, save saver) ([]repository.ID, int64, error) {
 	f, err := openAs(source, st)
 	if err != nil {
 		return nil, 0, err
@@ -161,9 +172,9 @@ func (r *reader) content(ctx context.Context, source string, st *stat) ([]reposi
 	var ids []repository.ID
 	var n int64
 	if !r.archiver.cuts(st.Size) {
-		ids, n, err = r.whole(ctx, f, st.Size)
+		ids, n, err = r.whole(ctx, f, st.Size, save)
 	} else {
-		ids, n, err = r.chunks(ctx, &fileSource{file: f, size: st.Size, sparse: st.sparse()})
+		ids, n, err = r.chunks(ctx, &fileSource{file: f, size: st.Size, sparse: st.sparse()}, save)
 	}
 	if err != nil {
 		return nil, 0, err
@@ -178,7 +189,7 @@ func (r *reader) content(ctx context.Context, source string, st *stat) ([]reposi
 func (a *archiver) cuts(size int64) bool { return size > int64(a.repo.Config().Chunks.MinBytes) }
 
 // whole saves a file that the chunker would not cut.
-func (r *reader) whole(ctx context.Context, f *openedFile, size int64) ([]repository.ID, int64, error) {
+func (r *reader) whole(ctx context.Context, f *openedFile, size int64, save saver) ([]repository.ID, int64, error) {
 	r.small = slices.Grow(r.small[:0], int(size)+1)
 	b := r.small[:size+1] // one more, to notice growth
 	n, err := f.readAt(b, 0)
@@ -188,7 +199,7 @@ func (r *reader) whole(ctx context.Context, f *openedFile, size int64) ([]reposi
 	b = b[:min(int64(n), size)]
 	ids := []repository.ID{}
 	if len(b) > 0 {
-		id, _, err := r.archiver.session.SaveBlob(ctx, repository.DataBlob, b)
+		id, _, err := save(ctx, repository.DataBlob, b)
 		if err != nil {
 			return nil, 0, &storeError{err}
 		}
@@ -201,7 +212,7 @@ func (r *reader) whole(ctx context.Context, f *openedFile, size int64) ([]reposi
 }
 
 // chunks cuts what src holds and saves the chunks, several at once.
-func (r *reader) chunks(ctx context.Context, src source) ([]repository.ID, int64, error) {
+func (r *reader) chunks(ctx context.Context, src source, save saver) ([]repository.ID, int64, error) {
 	a := r.archiver
 	profile := a.repo.Config().Chunks
 	if err := r.restart(src); err != nil {
@@ -260,7 +271,7 @@ func (r *reader) chunks(ctx context.Context, src source) ([]repository.ID, int64
 			return nil, total, ctx.Err()
 		}
 		wait.Go(func() {
-			id, _, err := a.session.SaveBlob(ctx, repository.DataBlob, buf)
+			id, _, err := save(ctx, repository.DataBlob, buf)
 			size := int64(len(buf))
 			a.chunks <- buf
 			<-a.saving
@@ -323,7 +334,7 @@ func (a *archiver) stream(ctx context.Context, name string, content io.Reader) (
 		UID: a.uid, GID: a.gid,
 	}
 	n.User, n.Group = a.people.names(a.uid, a.gid)
-	ids, size, err := newReader(a).chunks(ctx, streamSource{content})
+	ids, size, err := newReader(a).chunks(ctx, streamSource{content}, a.session.SaveBlob)
 	if err != nil {
 		return n, err
 	}

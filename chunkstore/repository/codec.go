@@ -18,8 +18,9 @@ type Compression uint8
 
 // The levels of compression. Reading needs none of them: any level reads all.
 const (
-	CompressFast   Compression = iota // zstd's fastest level; the default
-	CompressBetter                    // zstd's default level: about half the speed, a few percent smaller
+	CompressAuto   Compression = iota // fast, and better for what [Session.SaveVersion] saves; the default
+	CompressFast                      // zstd's fastest level
+	CompressBetter                    // zstd's default level: about half the speed, mostly a few percent smaller
 	CompressOff
 )
 
@@ -35,6 +36,7 @@ const (
 // codec turns blobs into what packs hold and back.
 type codec struct {
 	encoder  *zstd.Encoder // nil with CompressOff
+	versions *zstd.Encoder // for new versions of what is stored; nil with CompressOff
 	blobs    *zstd.Decoder // never writes past the capacity it is given
 	unpacked *zstd.Decoder
 }
@@ -54,22 +56,34 @@ func newCodec(c Compression) (*codec, error) {
 	if c == CompressOff {
 		return k, nil
 	}
-	level := zstd.SpeedFastest
-	if c == CompressBetter {
-		level = zstd.SpeedDefault
+	if k.encoder, err = newEncoder(c == CompressBetter, n); err != nil {
+		return nil, err
 	}
-	k.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithWindowSize(zstdWindow),
-		zstd.WithEncoderConcurrency(n), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+	k.versions = k.encoder
+	if c == CompressAuto {
+		k.versions, err = newEncoder(true, n)
+	}
 	return k, err
 }
 
-// compress appends a frame of plain to dst and reports true, or returns dst and false if that saves too little.
-func (k *codec) compress(dst, plain []byte) ([]byte, bool) {
-	if k.encoder == nil || len(plain) == 0 || dense(plain) || k.hopeless(plain, dst) {
+// newEncoder returns an encoder for n goroutines at once. It takes memory only when it is used.
+func newEncoder(better bool, n int) (*zstd.Encoder, error) {
+	level := zstd.SpeedFastest
+	if better {
+		level = zstd.SpeedDefault
+	}
+	return zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithWindowSize(zstdWindow),
+		zstd.WithEncoderConcurrency(n), zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true))
+}
+
+// compress appends a frame of plain, made by encoder, to dst and reports true, or returns dst and false if that saves too
+// little.
+func (k *codec) compress(dst, plain []byte, encoder *zstd.Encoder) ([]byte, bool) {
+	if encoder == nil || len(plain) == 0 || dense(plain) || k.hopeless(plain, dst) {
 		return dst, false
 	}
 	start := len(dst)
-	out := k.encoder.EncodeAll(plain, dst)
+	out := encoder.EncodeAll(plain, dst)
 	if len(out)-start > len(plain)-len(plain)/64 {
 		return out[:start], false
 	}
@@ -126,8 +140,8 @@ func (w witness) check(plain []byte) error {
 
 // encodeBlob returns the envelope of plain, which is what w was made of, built in buf's memory if that is large enough, and the
 // uncompressed size for the pack's header: 0 if it is stored as it is. The envelope was decoded again and compared.
-func (r *Repository) encodeBlob(buf, plain []byte, w witness) (env []byte, uncompressed uint32, err error) {
-	out, ok := r.codec.compress(append(buf[:0], make([]byte, ivBytes)...), plain)
+func (r *Repository) encodeBlob(buf, plain []byte, w witness, encoder *zstd.Encoder) (env []byte, uncompressed uint32, err error) {
+	out, ok := r.codec.compress(append(buf[:0], make([]byte, ivBytes)...), plain, encoder)
 	if ok {
 		uncompressed = uint32(len(plain))
 		env = r.master.seal(out)

@@ -20,7 +20,7 @@ import (
 
 func TestSaveAndLoad(t *testing.T) {
 	for name, o := range map[string]Options{
-		"fast": {}, "better": {Compression: CompressBetter}, "off": {Compression: CompressOff},
+		"auto": {}, "fast": {Compression: CompressFast}, "better": {Compression: CompressBetter}, "off": {Compression: CompressOff},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, files := newRepo(t, o)
@@ -391,16 +391,16 @@ func TestFaultyMemoryIsNoticedBeforeWriting(t *testing.T) {
 		named := witnessOf(b)
 		b = bytes.Clone(b)
 		b[50_000] ^= 1
-		if _, _, err := r.encodeBlob(nil, b, named); !errors.Is(err, ErrEncoding) {
+		if _, _, err := r.encodeBlob(nil, b, named, r.codec.encoder); !errors.Is(err, ErrEncoding) {
 			t.Errorf("encodeBlob of what changed since it was named = %v; want ErrEncoding", err)
 		}
 	}
-	env, n, err := r.encodeBlob(nil, content, witnessOf(content))
+	env, n, err := r.encodeBlob(nil, content, witnessOf(content), r.codec.encoder)
 	must(t, err)
 	if n == 0 || len(env) > 10_000 {
 		t.Errorf("100,000 bytes of text take %d; want them compressed", len(env))
 	}
-	if env, n, err = r.encodeBlob(nil, noise("x", 100_000), witnessOf(noise("x", 100_000))); n != 0 || len(env) != 100_032 || err != nil {
+	if env, n, err = r.encodeBlob(nil, noise("x", 100_000), witnessOf(noise("x", 100_000)), r.codec.encoder); n != 0 || len(env) != 100_032 || err != nil {
 		t.Errorf("100,000 bytes of noise take %d (%d), %v; want them as they are", len(env), n, err)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"dengbei/chunkstore"
 )
 
@@ -143,6 +145,16 @@ func (s *Session) failed() error {
 // SaveBlob stores content unless the repository has it, and reports whether it was new. The content is durable only
 // after [Session.Flush]. After a failure every call fails; a call whose ctx has ended stores nothing and is none.
 func (s *Session) SaveBlob(ctx context.Context, typ BlobType, content []byte) (ID, bool, error) {
+	return s.save(ctx, typ, content, s.repo.codec.encoder)
+}
+
+// SaveVersion is [Session.SaveBlob] for content of something that is stored already as it was before: it has changed and
+// will again, and every version takes space. With [CompressAuto] it is compressed better than what is new.
+func (s *Session) SaveVersion(ctx context.Context, typ BlobType, content []byte) (ID, bool, error) {
+	return s.save(ctx, typ, content, s.repo.codec.versions)
+}
+
+func (s *Session) save(ctx context.Context, typ BlobType, content []byte, encoder *zstd.Encoder) (ID, bool, error) {
 	if len(content) > maxBlobBytes-envelopeBytes {
 		return ID{}, false, fmt.Errorf("%s blob of %d bytes: %w", typ, len(content), ErrTooLarge)
 	}
@@ -169,7 +181,7 @@ func (s *Session) SaveBlob(ctx context.Context, typ BlobType, content []byte) (I
 	// From here on the blob counts as stored, so ctx no longer stops it.
 	buf := s.repo.buffers.borrow(len(content) + 2*envelopeBytes)
 	defer s.repo.buffers.giveBack(buf)
-	env, uncompressed, err := s.repo.encodeBlob(*buf, content, w)
+	env, uncompressed, err := s.repo.encodeBlob(*buf, content, w, encoder)
 	*buf = env // it may have grown
 	if err != nil {
 		return ID{}, false, s.fail(err)

@@ -83,7 +83,7 @@ func (s *Session) SaveBlobAgain(ctx context.Context, typ BlobType, content []byt
 	w := witnessOf(content)
 	buf := s.repo.buffers.borrow(len(content) + 2*envelopeBytes)
 	defer s.repo.buffers.giveBack(buf)
-	env, uncompressed, err := s.repo.encodeBlob(*buf, content, w)
+	env, uncompressed, err := s.repo.encodeBlob(*buf, content, w, s.repo.codec.encoder)
 	*buf = env
 	if err != nil {
 		return s.fail(err)

@@ -49,7 +49,7 @@ func (o *opener) flags(cmd *cobra.Command, c *term.Console) {
 	f.DurationVar(&o.retryLock, "retry-lock", 0, "while others hold the repository, try again for this `duration`")
 	f.StringVar(&o.cacheDir, "cache-dir", "", "`directory` below which dengbei/ speeds up opening (default: $RESTIC_CACHE_DIR, or the user's cache)")
 	f.BoolVar(&o.noCache, "no-cache", false, "keep nothing beside the repository")
-	f.StringVar(&o.compression, "compression", "", "auto, off or max (default: $RESTIC_COMPRESSION, or auto)")
+	f.StringVar(&o.compression, "compression", "", "auto, off, fastest, better or max (default: $RESTIC_COMPRESSION, or auto: fastest, and better for new versions of files)")
 	f.UintVar(&o.packMiB, "pack-size", 0, "`MiB` at which a pack is finished, 4 to 64 (default 16)")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print results only")
 	f.CountVarP(&o.verbose, "verbose", "v", "print more; twice for still more")
@@ -180,13 +180,15 @@ func (o *opener) complete(options *repository.Options) error {
 	switch level {
 	case "": // what the command wants
 	case "auto":
+		options.Compression = repository.CompressAuto
+	case "fastest":
 		options.Compression = repository.CompressFast
-	case "max":
+	case "better", "max":
 		options.Compression = repository.CompressBetter
 	case "off":
 		options.Compression = repository.CompressOff
 	default:
-		return term.Usagef("--compression %q: want auto, off or max", level)
+		return term.Usagef("--compression %q: want auto, off, fastest, better or max", level)
 	}
 	if o.packMiB != 0 {
 		if o.packMiB < 4 || o.packMiB > 64 {
