@@ -174,7 +174,7 @@ func (a *app) demo(ctx context.Context, o demoOptions) error {
 		err = errors.Join(err, a.Print(d.report, nil))
 	}
 	if err == nil && o.serve {
-		d.serve(ctx)
+		err = d.serve(ctx)
 	}
 	d.stop()
 	if !o.keep {
@@ -311,8 +311,8 @@ func (d *demo) tell(ctx context.Context, err error) {
 	}
 }
 
-// serve leaves the nodes running until the person has seen enough.
-func (d *demo) serve(ctx context.Context) {
+// serve leaves the nodes running until the person has seen enough. That one ends by itself is an error.
+func (d *demo) serve(ctx context.Context) error {
 	d.say("five centres are running; Ctrl-C ends them. Try:")
 	for _, c := range d.centres {
 		d.more("%s %s network status --config %s", c.code, d.exe, c.file)
@@ -323,9 +323,15 @@ func (d *demo) serve(ctx context.Context) {
 	}
 	select {
 	case <-ctx.Done():
+		return nil
 	case <-d.launcher.Died():
-		d.say("a centre ended by itself; see its log in %s", d.dir)
 	}
+	for _, c := range d.centres {
+		if c.proc.Died() {
+			return fmt.Errorf("the node of %s ended by itself", c.code)
+		}
+	}
+	return errors.New("a node ended by itself")
 }
 
 // remove deletes what the demo made; a directory that the person named stays, emptied. After a failure the nodes' logs stay too.
