@@ -33,15 +33,7 @@ func logOf(t *testing.T, n int) (*registry.State, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, authority, err := tlog.GenerateAuthorityKey(testOrigin + "/330000/authority")
-	if err != nil {
-		t.Fatal(err)
-	}
-	apply(t, state, &registrypb.Command{Kind: &registrypb.Command_FoundNetwork{FoundNetwork: &registrypb.FoundNetwork{
-		Name: "test", Origin: testOrigin, LogVkey: vkey, CaCertificate: []byte{1}, Quorum: 1,
-		Founder: &registrypb.Member{Code: "330000", Voter: true, PeerAddress: "127.0.0.1:1", AuthorityVkey: authority,
-			CosignerVkey: "x", ReceiptKey: make([]byte, ed25519.PublicKeySize), CredentialSha256: make([]byte, 32), SealingRecipient: "age1x"},
-	}}})
+	apply(t, state, founding(t, vkey))
 	apply(t, state, &registrypb.Command{Kind: &registrypb.Command_PutRegistrant{PutRegistrant: &registrypb.PutRegistrant{
 		Registrant: &registrypb.Registrant{Id: "330000/unit", Authority: "330000", Name: "unit", PublicKey: make([]byte, 32)},
 	}}})
@@ -52,6 +44,20 @@ func logOf(t *testing.T, n int) (*registry.State, string) {
 	}}})
 	grow(t, state, 0, n)
 	return state, skey
+}
+
+// founding founds a network of the centre 330000 with a log key.
+func founding(t *testing.T, vkey string) *registrypb.Command {
+	t.Helper()
+	_, authority, err := tlog.GenerateAuthorityKey(testOrigin + "/330000/authority")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &registrypb.Command{Kind: &registrypb.Command_FoundNetwork{FoundNetwork: &registrypb.FoundNetwork{
+		Name: "test", Origin: testOrigin, LogVkey: vkey, CaCertificate: []byte{1}, Quorum: 1,
+		Founder: &registrypb.Member{Code: "330000", Voter: true, PeerAddress: "127.0.0.1:1", AuthorityVkey: authority,
+			CosignerVkey: "x", ReceiptKey: make([]byte, ed25519.PublicKeySize), CredentialSha256: make([]byte, 32), SealingRecipient: "age1x"},
+	}}}
 }
 
 func apply(t *testing.T, state *registry.State, c *registrypb.Command) {

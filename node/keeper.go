@@ -67,6 +67,11 @@ func (k *keeper) Recovering() (bool, error) {
 		return false, err
 	}
 	for _, r := range repos {
+		if lost, err := k.keyLost(r.GetId()); err != nil {
+			return false, err
+		} else if lost {
+			continue
+		}
 		if _, err := os.Stat(repositoryPasswordPath(k.cfg, r.GetId())); errors.Is(err, fs.ErrNotExist) {
 			return true, nil
 		} else if err != nil {
@@ -77,6 +82,21 @@ func (k *keeper) Recovering() (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// keyLost reports whether a recovery found out that the password of a repository is in no escrow: the repository is
+// closed, and there is nothing to open it with.
+func (k *keeper) keyLost(id string) (bool, error) {
+	for _, path := range []string{k.closedMark(id), repositoryPasswordPath(k.cfg, id)} {
+		_, err := os.Stat(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, fmt.Errorf("repository %s: %w", id, err)
+		}
+		if there := err == nil; there != (path == k.closedMark(id)) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // recoveringMark lies beside the password while the files of a repository come back.
@@ -251,6 +271,11 @@ func (k *keeper) password(id string) (string, error) {
 
 // load opens a registered repository. k.mu is held.
 func (k *keeper) load(ctx context.Context, id, class string) (*ownRepository, error) {
+	if lost, err := k.keyLost(id); err != nil {
+		return nil, err
+	} else if lost {
+		return nil, fmt.Errorf("repository %s: its password was lost with the centre and is in no escrow: %w", id, rpc.ErrLost)
+	}
 	if _, err := os.Stat(k.recoveringMark(id)); err == nil {
 		return nil, fmt.Errorf("repository %s: %w", id, rpc.ErrRecovering)
 	}

@@ -65,11 +65,21 @@ func (n *Node) Escrow(ctx context.Context, secret identity.Secret, threshold, sh
 		return err
 	}
 	for _, r := range repos {
-		password, err := n.keeper.password(r.GetId())
+		lost, err := n.keeper.keyLost(r.GetId())
 		if err != nil {
 			return err
 		}
-		b.Passwords[r.GetId()] = password
+		if lost {
+			continue
+		}
+		password, err := readSecret(repositoryPasswordPath(n.cfg, r.GetId()))
+		if errors.Is(err, fs.ErrNotExist) { // a new one would open nothing
+			return fmt.Errorf("repository %s: %w", r.GetId(), rpc.ErrRecovering)
+		}
+		if err != nil {
+			return fmt.Errorf("password of repository %s: %w", r.GetId(), err)
+		}
+		b.Passwords[r.GetId()] = strings.TrimSpace(string(password))
 	}
 	plain, err := json.Marshal(b)
 	if err != nil {
@@ -116,7 +126,14 @@ func (n *Node) notEscrowed() ([]string, error) {
 	}
 	var out []string
 	for _, r := range repos {
-		if !slices.Contains(escrowed, r.GetId()) {
+		if slices.Contains(escrowed, r.GetId()) {
+			continue
+		}
+		lost, err := n.keeper.keyLost(r.GetId())
+		if err != nil {
+			return nil, err
+		}
+		if !lost {
 			out = append(out, r.GetId())
 		}
 	}
@@ -132,6 +149,8 @@ type recovery struct {
 	// lostFrom is the first manifest of a repository whose document no centre has: what was registered from there on had
 	// no off-site copy.
 	lostFrom map[string]uint64
+	// noKey are the repositories whose passwords are in no escrow: nobody can open a copy.
+	noKey map[string]bool
 }
 
 // Recover runs a recovery. It may be repeated after an interruption: what is back is not fetched again.
@@ -141,7 +160,7 @@ func (n *Node) Recover(ctx context.Context, secret identity.Secret, tell func(ph
 	}
 	defer n.recoverMu.Unlock()
 	start := time.Now()
-	r := &recovery{n: n, report: &nodepb.RecoveryReport{}, tell: tell, lostFrom: map[string]uint64{}}
+	r := &recovery{n: n, report: &nodepb.RecoveryReport{}, tell: tell, lostFrom: map[string]uint64{}, noKey: map[string]bool{}}
 	if err := tell("state", 0, 0); err != nil {
 		return nil, err
 	}
@@ -207,13 +226,18 @@ func (r *recovery) keys(secret identity.Secret) error {
 		return err
 	}
 	for i, repo := range repos {
-		password, ok := b.Passwords[repo.GetId()]
-		if !ok {
-			return fmt.Errorf("the password of repository %s is not in the escrow bundle: %w", repo.GetId(), rpc.ErrLost)
-		}
 		path := repositoryPasswordPath(n.cfg, repo.GetId())
 		if _, err := os.Stat(path); err == nil {
 			continue // back since an earlier, interrupted recovery
+		}
+		password, ok := b.Passwords[repo.GetId()]
+		if !ok {
+			// Made after the split. It is lost, and must not take the others with it.
+			if err := writeDurable(n.keeper.closedMark(repo.GetId()), nil); err != nil {
+				return err
+			}
+			r.noKey[repo.GetId()] = true
+			continue
 		}
 		if err := writeDurable(n.keeper.recoveringMark(repo.GetId()), nil); err != nil {
 			return err
@@ -376,6 +400,10 @@ func (r *recovery) verify(ctx context.Context) error {
 		for _, rec := range page {
 			seq = rec.GetSeq() + 1
 			if rec.GetAuthority() != n.cfg.Centre {
+				continue
+			}
+			if id := rec.GetRepository(); r.noKey[id] {
+				r.report.Lost = append(r.report.Lost, rec.GetNumber()+": the password of repository "+id+" is in no escrow; ask "+rec.GetRegistrant()+" for the originals")
 				continue
 			}
 			if from := r.lostFrom[rec.GetRepository()]; from > 0 && rec.GetManifestSequence() >= from {

@@ -260,6 +260,15 @@ func (s backupsService) Check(req *nodepb.CheckRequest, stream nodepb.Backups_Ch
 		return err
 	}
 	for _, r := range own {
+		if lost, err := n.keeper.keyLost(r.GetId()); err != nil {
+			return err
+		} else if lost {
+			err := stream.Send(&nodepb.CheckReply{Repository: r.GetId(), Finding: "its password was lost with the centre and is in no escrow: nobody can open it"})
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		repo, err := n.keeper.Registered(ctx, r.GetId())
 		if err != nil {
 			return err
