@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
@@ -368,7 +369,7 @@ func (n *Node) webServer() (*http.Server, net.Listener, error) {
 				return &n.cred.Load().Cert, nil
 			},
 		},
-	}, &boundedListener{Listener: l, slots: make(chan struct{}, maxWebConns)}, nil
+	}, netutil.LimitListener(l, maxWebConns), nil
 }
 
 func (n *Node) startGossip(onClose func(func() error)) (err error) {

@@ -3,10 +3,8 @@ package node
 import (
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"strings"
-	"sync"
 
 	xtlog "golang.org/x/mod/sumdb/tlog"
 
@@ -95,33 +93,3 @@ func parseTilePath(path string) (xtlog.Tile, error) {
 // maxWebConns bounds the connections of the web port, which anybody may open: what they take must not be missing where
 // Raft and peers need it.
 const maxWebConns = 512
-
-// boundedListener lets only so many connections be open at a time; others wait in the system's queue.
-type boundedListener struct {
-	net.Listener
-	slots chan struct{}
-}
-
-// Accept implements [net.Listener]. It returns when the listener is closed, also while every slot is taken: those are given
-// back within the server's time-outs.
-func (l *boundedListener) Accept() (net.Conn, error) {
-	l.slots <- struct{}{}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &boundedConn{Conn: c, free: sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-type boundedConn struct {
-	net.Conn
-	free func()
-}
-
-// Close implements [net.Conn].
-func (c *boundedConn) Close() error {
-	err := c.Conn.Close()
-	c.free()
-	return err
-}

@@ -1,52 +1,61 @@
 package node
 
 import (
-	"errors"
+	"log/slog"
 	"net"
 	"testing"
 	"time"
+
+	"dengbei/node/config"
 )
 
-func TestBoundedListenerLetsOnlySoManyBeOpen(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
+// The web port, which anybody may connect to, accepts so many connections and no more.
+func TestWebPortBoundsConnections(t *testing.T) {
+	n := &Node{cfg: config.Config{Web: config.Endpoint{Listen: "127.0.0.1:0"}}, log: slog.New(slog.DiscardHandler)}
+	_, l, err := n.webServer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &boundedListener{Listener: inner, slots: make(chan struct{}, 1)}
-	accepted := make(chan net.Conn)
-	ended := make(chan error, 1)
+	defer l.Close()
+	accepted := make(chan net.Conn, maxWebConns+1)
 	go func() {
+		defer close(accepted)
 		for {
 			c, err := l.Accept()
 			if err != nil {
-				ended <- err
 				return
 			}
 			accepted <- c
 		}
 	}()
-	for range 2 {
-		c, err := net.Dial("tcp", inner.Addr().String())
+	var open []net.Conn
+	for range maxWebConns + 1 {
+		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		if len(open) < maxWebConns {
+			c := <-accepted
+			defer c.Close()
+			open = append(open, c)
+		}
 	}
-	first := <-accepted
 	select {
 	case <-accepted:
-		t.Error("two connections are open; want one")
+		t.Fatalf("more than %d connections are open", maxWebConns)
 	case <-time.After(50 * time.Millisecond):
 	}
-	for range 2 { // a second Close gives nothing back
-		first.Close()
+	open[0].Close()
+	if c, ok := <-accepted; ok {
+		c.Close()
+	} else {
+		t.Error("the listener ended")
 	}
-	second := <-accepted
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	second.Close()
-	if err := <-ended; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("Accept after Close = %v; want net.ErrClosed", err)
+	if _, ok := <-accepted; ok {
+		t.Error("a connection came after the end")
 	}
 }
