@@ -136,6 +136,9 @@ func TestStockResticAddsNoTree(t *testing.T) {
 func TestRepositoriesOfStockRestic(t *testing.T) {
 	for _, compression := range []string{"auto", "off", "max"} {
 		t.Run(compression, func(t *testing.T) {
+			if compression != "auto" {
+				chunktest.Long(t)
+			}
 			top, dir := t.TempDir(), filepath.Join(t.TempDir(), "repo")
 			src := filepath.Join(top, "src")
 			write(t, src, map[string][]byte{"a": []byte("a"), "scan": noise("scan", 4<<20), "d/text": []byte(strings.Repeat("登记 ", 1<<18))})

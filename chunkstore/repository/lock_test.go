@@ -78,7 +78,7 @@ func TestNeverTwoExclusiveLocks(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 4 {
 		wait.Go(func() {
-			for range 40 {
+			for range 12 {
 				r, err := Open(t.Context(), files, password, exclusive())
 				if errors.Is(err, ErrLocked) {
 					continue

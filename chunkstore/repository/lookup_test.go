@@ -121,7 +121,7 @@ func TestTableAgreesWithMemory(t *testing.T) {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
 	if !given {
-		must(t, flag.Set("rapid.checks", "40")) // each writes several tables durably
+		must(t, flag.Set("rapid.checks", "15")) // each writes several tables durably
 	}
 	files := newMemoryFiles()
 	opened, err := Init(t.Context(), files, password, Options{Scrypt: cheap})
