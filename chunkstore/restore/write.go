@@ -217,7 +217,8 @@ func (w *writer) decode(env []byte, blob repository.PackedBlob, readErr error) (
 		defer w.huge.Unlock()
 	}
 	content, err := w.repo.DecodeBlob(w.plain, env, blob)
-	if err == nil && cap(content) <= hugeBlobBytes {
+	// Content may have less capacity than the memory it lies in, which the next one may need.
+	if err == nil && cap(content) > cap(w.plain) && cap(content) <= hugeBlobBytes {
 		w.plain = content
 	}
 	return content, err
