@@ -144,7 +144,7 @@ func RestoreTree(ctx context.Context, repo *repository.Repository, tree reposito
 	default:
 		return nil, fmt.Errorf("restore: overwrite %q: want always, if-changed, if-newer or never", o.Overwrite)
 	}
-	r := &restorer{repo: repo, options: o, process: thisProcess(), root: newDir(nil, ""), healless: make(map[digest.Digest]bool), drainDue: make(chan struct{}, 1), begun: time.Now()}
+	r := &restorer{repo: repo, options: o, process: thisProcess(), root: newDir(nil, ""), mendings: make(map[digest.Digest]*mending), drainDue: make(chan struct{}, 1), begun: time.Now()}
 	r.plan.known, r.plan.firsts = make(map[chunkstore.Name]uint32), make(map[linkKey]*file)
 	r.plan.doomed, r.plan.mounts = make(map[*dir][]extra), make(map[uint64]*dir)
 	if err := r.openTarget(target); err != nil {
@@ -177,8 +177,8 @@ type restorer struct {
 	plan    plan
 	named   names
 
-	healMu   sync.Mutex // guards healless
-	healless map[digest.Digest]bool
+	mendMu   sync.Mutex // guards mendings
+	mendings map[digest.Digest]*mending
 
 	undrained atomic.Int64 // bytes written since the disk was last told to take them
 	drainDue  chan struct{}

@@ -224,21 +224,30 @@ func (w *writer) decode(env []byte, blob repository.PackedBlob, readErr error) (
 	return content, err
 }
 
+// mending is a pack of which something could not be read.
+type mending struct {
+	mu      sync.Mutex // held while a blob is loaded, so that one pack is healed once
+	useless bool       // it was healed in vain
+}
+
 // elsewhere loads a blob that its pack did not yield: from another pack, or after healing. A pack that could not be
 // healed once is not healed for each of its blobs again.
 func (r *restorer) elsewhere(ctx context.Context, pack chunkstore.Name, id repository.ID) ([]byte, error) {
-	r.healMu.Lock()
-	given := r.healless[pack.ID]
-	r.healMu.Unlock()
-	if given {
+	r.mendMu.Lock()
+	m := r.mendings[pack.ID]
+	if m == nil {
+		m = &mending{}
+		r.mendings[pack.ID] = m
+	}
+	r.mendMu.Unlock()
+	m.mu.Lock()
+	if m.useless {
+		m.mu.Unlock()
 		return r.repo.WithoutHealing().LoadBlob(ctx, repository.DataBlob, id, nil)
 	}
+	defer m.mu.Unlock()
 	b, err := r.repo.LoadBlob(ctx, repository.DataBlob, id, nil)
-	if err != nil && ctx.Err() == nil {
-		r.healMu.Lock()
-		r.healless[pack.ID] = true
-		r.healMu.Unlock()
-	}
+	m.useless = err != nil && ctx.Err() == nil
 	return b, err
 }
 

@@ -2,10 +2,17 @@ package restore
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"dengbei/chunkstore"
+	"dengbei/chunkstore/digest"
 	"dengbei/chunkstore/repository"
 )
 
@@ -41,5 +48,50 @@ func TestWriterKeepsItsMemory(t *testing.T) {
 			t.Errorf("after a blob of %d bytes the writer holds memory for %d; want the %d it had", n, cap(w.plain), most)
 		}
 		most = cap(w.plain)
+	}
+}
+
+// slowHealer cannot heal, and takes its time to find out: as long as nobody else asks.
+type slowHealer struct {
+	repository.Files
+	calls  atomic.Int32
+	second chan struct{}
+}
+
+func (h *slowHealer) Heal(context.Context, chunkstore.Name, error) error {
+	if h.calls.Add(1) > 1 {
+		close(h.second)
+	}
+	select {
+	case <-h.second:
+	case <-time.After(100 * time.Millisecond):
+	}
+	return errors.New("no sound copy")
+}
+
+// Two writers that miss blobs of one pack at the same time have it healed once.
+func TestAPackIsHealedOnce(t *testing.T) {
+	repo, files := newRepo(t, repository.Options{})
+	src := t.TempDir()
+	write(t, src, map[string][]byte{"a": noise("a", 1000)})
+	backup(t, repo, src)
+	id := repository.ID(sha256.Sum256(noise("a", 1000)))
+	pack := repo.Locate(repository.DataBlob, id)[0].Pack
+	must(t, files.Remove(t.Context(), pack))
+	h := &slowHealer{Files: files, second: make(chan struct{})}
+	repo, err := repository.Open(t.Context(), h, password, repository.Options{})
+	must(t, err)
+	r := &restorer{repo: repo, mendings: make(map[digest.Digest]*mending)}
+	var wait sync.WaitGroup
+	for range 2 {
+		wait.Go(func() {
+			if b, err := r.elsewhere(t.Context(), pack, id); err == nil {
+				t.Errorf("%d bytes of a pack that is gone", len(b))
+			}
+		})
+	}
+	wait.Wait()
+	if n := h.calls.Load(); n != 1 {
+		t.Errorf("the healer was called %d times; want once", n)
 	}
 }
