@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -74,53 +75,55 @@ func TestChild(t *testing.T) {
 	}
 }
 
-func TestMainEndsWithASignal(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), taskVariable+`={"Do":"wait"}`)
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.StdoutPipe()
-	if err != nil {
+// started is this program as its own child, at work.
+type started struct {
+	cmd  *exec.Cmd
+	out  io.ReadCloser
+	said strings.Builder
+}
+
+func start(t *testing.T, task string) *started {
+	t.Helper()
+	s := &started{cmd: exec.CommandContext(t.Context(), os.Args[0])}
+	s.cmd.Env = append(os.Environ(), taskVariable+"="+task)
+	s.cmd.Stderr = &s.said
+	var err error
+	if s.out, err = s.cmd.StdoutPipe(); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
+	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "waiting\n" {
-		t.Fatalf("the child says %q, %v", line, err)
-	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	err = cmd.Wait()
+	return s
+}
+
+// fails waits for the end, which must be exit status 1 after these words.
+func (s *started) fails(t *testing.T, want string) {
+	t.Helper()
+	err := s.cmd.Wait()
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		t.Errorf("a program that was interrupted ends with %v; want exit status 1", err)
+		t.Errorf("the program ends with %v; want exit status 1", err)
 	}
-	if want := "process.test: ended: context canceled\n"; said.String() != want {
-		t.Errorf("it says %q; want %q", said.String(), want)
+	if s.said.String() != want {
+		t.Errorf("it says %q; want %q", s.said.String(), want)
 	}
 }
 
+func TestMainEndsWithASignal(t *testing.T) {
+	s := start(t, `{"Do":"wait"}`)
+	if line, err := bufio.NewReader(s.out).ReadString('\n'); line != "waiting\n" {
+		t.Fatalf("the child says %q, %v", line, err)
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	s.fails(t, "process.test: ended: context canceled\n")
+}
+
 func TestMainReturnsWhenNobodyReads(t *testing.T) {
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), taskVariable+`={"Do":"talk"}`)
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.StdoutPipe()
-	if err != nil {
+	s := start(t, `{"Do":"talk"}`)
+	if err := s.out.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
-		t.Fatal(err)
-	}
-	err = cmd.Wait()
-	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		t.Errorf("a program that nobody reads ends with %v; want exit status 1", err)
-	}
-	if want := "process.test: nobody listens\n"; said.String() != want {
-		t.Errorf("it says %q; want %q", said.String(), want)
-	}
+	s.fails(t, "process.test: nobody listens\n")
 }
